@@ -1,0 +1,44 @@
+# `make` alone lists the targets. What a target needs is set up first, by scripts/bootstrap.
+
+BIN := .venv/bin
+PYTHON_SCRIPTS = $(shell grep -rlE '^.!/.*python' scripts)
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--only-binary :all: --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' --group build pyproject.toml
+
+.PHONY: help run test test-long check bench lock clean for-run for-dev
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+# The trap lets the demo end Ctrl-C in its own way, without a word of make's about it.
+run: for-run ## See it work: the daemon and a simulated Keepa, until Ctrl-C
+	@trap : INT; $(BIN)/python scripts/demo || [ $$? -eq 130 ]
+
+test: for-dev ## Run the tests
+	@$(BIN)/pytest -n 2 --dist worksteal
+
+test-long: for-dev ## Run the tests too slow for every day
+	@$(BIN)/pytest -m long --timeout 600
+
+check: for-dev ## Lint, check the format and the types
+	@$(BIN)/ruff check . $(PYTHON_SCRIPTS)
+	@$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
+	@$(BIN)/mypy pricecheck tests $(PYTHON_SCRIPTS)
+
+bench: for-dev ## Measure speed and memory
+	@$(BIN)/python scripts/bench
+
+lock: for-dev ## Pin the newest release of every dependency
+	@$(LOCK) --output-file requirements.lock
+	@$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove what was made here, .venv included
+	rm -rf .venv .demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+for-run:
+	@sh scripts/bootstrap run
+
+for-dev:
+	@sh scripts/bootstrap dev
