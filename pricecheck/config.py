@@ -1,0 +1,346 @@
+"""pricecheck.toml, read into frozen structs; what is wrong in it is said by file, key and remedy.
+
+Every key has a default, so the program runs without any file. The defaults here are the ones
+that `pricecheck init` writes out with comments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from pricecheck import systemd
+from pricecheck.clock import TimeScale
+from pricecheck.durations import parse_duration
+from pricecheck.errors import ConfigError, PricecheckError
+from pricecheck.keepa.tables import BY_CODE, PRICES, Marketplace, marketplace
+
+FILE_NAME: Final = "pricecheck.toml"
+KEY_VARIABLE: Final = "KEEPA_API_KEY"
+KEY_CREDENTIAL: Final = "keepa-api-key"
+
+
+class Duration(int):
+    """Seconds, written in the file as 90s, 30m, 6h, 1d or 1h30m."""
+
+
+class Domain(str):
+    """A marketplace's code, written in the file as DE, amazon.de or Keepa's number."""
+
+    __slots__ = ()
+
+    @property
+    def market(self) -> Marketplace:
+        """The marketplace itself."""
+        return BY_CODE[self]
+
+
+class PriceTypeName(str):
+    """The name of a price type, such as NEW or AMAZON."""
+
+    __slots__ = ()
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Keepa(_Section, frozen=True, kw_only=True):
+    """How to reach Keepa, and what one call may cost."""
+
+    url: str = "https://api.keepa.com"
+    key_file: str | None = None
+    max_call_cost: Annotated[int, Meta(ge=1)] = 200
+    concurrency: Annotated[int, Meta(ge=1, le=32)] = 4
+    connect_timeout: Duration = Duration(30)
+    read_timeout: Duration = Duration(120)
+    call_timeout: Duration = Duration(180)
+
+
+class Costs(_Section, frozen=True, kw_only=True):
+    """Tokens, as a first guess until the server's figures are known (Keepa's price list)."""
+
+    product: Annotated[float, Meta(ge=0)] = 1
+    buybox: Annotated[float, Meta(ge=0)] = 2
+    offers: Annotated[float, Meta(ge=0)] = 6  # for every 10 offers asked for
+    update: Annotated[float, Meta(ge=0)] = 1
+    deal: Annotated[float, Meta(ge=0)] = 5
+    bestsellers: Annotated[float, Meta(ge=0)] = 50
+
+
+class Prices(_Section, frozen=True, kw_only=True):
+    """The watchlist, its defaults, and what a price check asks for."""
+
+    watchlist: str = "watchlist.csv"
+    domain: Domain = Domain("DE")
+    every: Duration = Duration(6 * 3600)
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    lookback: Duration = Duration(90 * 86400)
+    stats_days: Annotated[int, Meta(ge=1, le=3650)] = 90
+    buybox: bool = False
+    offers: Annotated[int, Meta(ge=0, le=100)] = 0
+    update: Annotated[int, Meta(ge=0)] | None = None
+
+    def unit_cost(self, costs: Costs) -> float:
+        """Return the tokens that one product's check is expected to cost."""
+        return (
+            costs.product
+            + costs.buybox * self.buybox
+            + costs.offers * -(-self.offers // 10)
+            + costs.update * (self.update is not None)
+        )
+
+
+class DealRule(_Section, frozen=True, kw_only=True):
+    """Which deals of one marketplace to collect. Prices in the marketplace's currency."""
+
+    domain: Domain
+    category: int | None = None
+    every: Duration = Duration(3600)
+    pages: Annotated[int, Meta(ge=1, le=100)] = 1
+    price_type: PriceTypeName = PriceTypeName("NEW")
+    min_discount: Annotated[int, Meta(ge=10, le=100)] = 10
+    max_discount: Annotated[int, Meta(ge=10, le=100)] = 90
+    min_price: Annotated[float, Meta(ge=0)] = 0
+    max_price: Annotated[float, Meta(ge=0)] | None = None
+    min_rating: Annotated[float, Meta(ge=0, le=5)] = 0
+
+    @property
+    def name(self) -> str:
+        """What the rule's task is called."""
+        return f"deals:{self.domain}" + (f":{self.category}" if self.category else "")
+
+
+class BestsellersRule(_Section, frozen=True, kw_only=True):
+    """Which category's best sellers to collect: a browse node, or a product group's name."""
+
+    domain: Domain
+    category: int | str
+    every: Duration = Duration(86400)
+    top: Annotated[int, Meta(ge=1, le=100_000)] = 100
+
+    @property
+    def name(self) -> str:
+        """What the rule's task is called."""
+        return f"bestsellers:{self.domain}:{self.category}"
+
+
+class Outbox(_Section, frozen=True, kw_only=True):
+    """How long records stay."""
+
+    retention: Duration = Duration(90 * 86400)
+    metrics_cap: Annotated[int, Meta(ge=0)] = 100_000
+
+
+class Simulation(_Section, frozen=True, kw_only=True):
+    """Time against a simulator: `time_factor` simulated seconds in each real one."""
+
+    time_factor: Annotated[float, Meta(gt=0, le=100_000)] = 1.0
+    epoch_ms: int = 0
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    state_directory: str | None = None
+    log_level: str = "INFO"
+    stall_after: Duration = Duration(900)
+    keepa: Keepa = Keepa()
+    costs: Costs = Costs()
+    prices: Prices = Prices()
+    deals: tuple[DealRule, ...] = ()
+    bestsellers: tuple[BestsellersRule, ...] = ()
+    outbox: Outbox = Outbox()
+    simulation: Simulation | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the prices are made up: Keepa's place is taken by a server on this machine."""
+        return self.simulation is not None or _is_loopback(self.keepa.url)
+
+    @property
+    def time(self) -> TimeScale:
+        """The time that the daemon lives in."""
+        simulation = self.simulation or Simulation()
+        return TimeScale(simulation.time_factor, simulation.epoch_ms)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A config with where it came from: relative paths in it are meant from there."""
+
+    config: Config
+    path: Path | None  # None: embedded defaults
+
+    @property
+    def folder(self) -> Path:
+        """The directory that relative paths start from."""
+        return self.path.parent if self.path else Path.cwd()
+
+    @property
+    def watchlist(self) -> Path:
+        """Where the watchlist is."""
+        return self.folder / self.config.prices.watchlist
+
+    def state_directory(self) -> Path:
+        """Return where outbox, lock and status socket are: config, systemd, or the user's own."""
+        if self.config.state_directory:
+            return self.folder / Path(self.config.state_directory).expanduser()
+        if systemd := os.environ.get("STATE_DIRECTORY"):
+            return Path(systemd.split(":")[0])
+        home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+        return Path(home) / "pricecheck"
+
+    def api_key(self) -> str:
+        """Return the API key: from the environment, a systemd credential, or keepa.key_file.
+
+        Raises ConfigError when there is none; a simulator needs none.
+        """
+        if key := os.environ.get(KEY_VARIABLE, "").strip():
+            return key
+        if key := systemd.credential(KEY_CREDENTIAL) or "":
+            return key
+        if self.config.keepa.key_file:
+            return _read_key(self.folder / Path(self.config.keepa.key_file).expanduser())
+        if self.config.simulated:
+            return "simulated"
+        raise ConfigError(
+            "no Keepa API key",
+            remedy=f"set {KEY_VARIABLE}, or name a file that holds it: keepa.key_file in "
+            f"{self.path or FILE_NAME}",
+        )
+
+
+def find() -> Path | None:
+    """Return the config file to use when none is named: the first that exists, or None."""
+    if named := os.environ.get("PRICECHECK_CONFIG"):
+        return Path(named)
+    systemd = os.environ.get("CONFIGURATION_DIRECTORY", "/etc/pricecheck").split(":")[0]
+    candidates = (Path(FILE_NAME), Path(systemd) / FILE_NAME)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def load(path: Path | None) -> Settings:
+    """Read a config file, or the embedded defaults for None.
+
+    Raises ConfigError with file, key and remedy for whatever is wrong.
+    """
+    if path is None:
+        return Settings(Config(), None)
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}", remedy="`pricecheck init` writes a config to start from"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", remedy="mend the TOML syntax there") from None
+    try:
+        config = msgspec.convert(document, Config, dec_hook=_convert)
+        _check(config)
+    except msgspec.ValidationError as error:
+        raise _explain(path, str(error)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", remedy=error.remedy) from None
+    return Settings(config, path)
+
+
+def _convert(kind: type, value: Any) -> Any:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    try:
+        if kind is Duration:
+            return Duration(parse_duration(str(value)))
+        if kind is Domain:
+            return Domain(marketplace(str(value)).code)
+    except PricecheckError as error:
+        raise ValueError(str(error)) from None
+    names = [series.name for series in PRICES]
+    if str(value).upper() not in names:
+        raise ValueError(f"unknown price type {value!r} (use one of {', '.join(names)})")
+    return PriceTypeName(str(value).upper())
+
+
+def _check(config: Config) -> None:
+    """Refuse what each key by itself allows but the whole does not."""
+    url = urlsplit(config.keepa.url)
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(config.keepa.url)):
+        raise ConfigError(
+            f"keepa.url: {config.keepa.url!r} is not an https address",
+            remedy="the API key travels in it; plain http only to a simulator on this machine",
+        )
+    if config.log_level not in _LEVELS:
+        raise ConfigError(
+            f"log_level: {config.log_level!r} is unknown", remedy="use " + ", ".join(_LEVELS)
+        )
+    if 0 < config.prices.offers < _LEAST_OFFERS:
+        raise ConfigError("prices.offers: Keepa takes 20 to 100", remedy="0 asks for none")
+    tasks = [rule.name for rule in config.deals]
+    tasks += [rule.name for rule in config.bestsellers]
+    if twice := {name for name in tasks if tasks.count(name) > 1}:
+        raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
+    limit, costs = config.keepa.max_call_cost, config.costs
+    needs = {"prices": config.prices.unit_cost(costs)}
+    needs |= {"deals": costs.deal} if config.deals else {}
+    needs |= {"bestsellers": costs.bestsellers} if config.bestsellers else {}
+    for name, cost in needs.items():
+        if cost > limit:
+            raise ConfigError(
+                f"{name}: a call costs about {cost:g} tokens, above keepa.max_call_cost = {limit}",
+                remedy="raise the cap, or ask for less",
+            )
+
+
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LEAST_OFFERS: Final = 20
+
+
+def _explain(path: Path, said: str) -> ConfigError:
+    """Turn msgspec's words into file, key and remedy."""
+    reason, _, place = said.partition(" - at `$")
+    key = place.rstrip("`").lstrip(".")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
+        name = unknown[1]
+        near = difflib.get_close_matches(name, _known_keys(key), n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}?" if near else "known: " + ", ".join(_known_keys(key))
+        return ConfigError(f"{path}: unknown key {f'{key}.{name}'.lstrip('.')}", remedy=remedy)
+    reason = reason.replace("Expected", "expected").replace("`", "")
+    return ConfigError(f"{path}: {key or 'file'}: {reason}", remedy="mend the value there")
+
+
+def _known_keys(place: str) -> list[str]:
+    """Return the keys of the table that a place such as `deals[0]` names."""
+    tables: dict[str, type[msgspec.Struct]] = {
+        "": Config,
+        "keepa": Keepa,
+        "costs": Costs,
+        "prices": Prices,
+        "deals": DealRule,
+        "bestsellers": BestsellersRule,
+        "outbox": Outbox,
+        "simulation": Simulation,
+    }
+    return list(tables[re.sub(r"\[.*", "", place)].__struct_fields__)
+
+
+def _read_key(path: Path) -> str:
+    try:
+        key = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: the API key can't be read: {error}", remedy="check owner and mode"
+        ) from None
+    if not key:
+        raise ConfigError(f"{path}: holds no API key", remedy="put the key on its first line")
+    return key
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")

@@ -1,0 +1,251 @@
+"""watchlist.csv: which products to watch, on which marketplace, and how often.
+
+Every line stands for itself: a bad one, even one with a quote left open, costs one product and
+is reported with its number. Nothing here knows when a product was checked.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pricecheck.durations import parse_duration
+from pricecheck.errors import ConfigError, InputError
+from pricecheck.keepa.tables import ASIN, BY_CODE, marketplace
+
+COLUMNS: Final = ("asin", "domain", "weight", "target_price", "every")
+"""The columns of the file; only the first is required."""
+
+_BAD_LINES_KEPT: Final = 1000
+_BAD_LINES_NAMED: Final = 5
+_TEXT_KEPT: Final = 200
+_BOM: Final = b"\xef\xbb\xbf"
+_NUMBER: Final = re.compile(r"([0-9]{1,9})(?:[.,]([0-9]{1,9}))?")
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """One watched product: a line of the watchlist with its blanks filled in."""
+
+    asin: str
+    domain: str  # the marketplace's code; the very object of the table, so a million cost nothing
+    weight: float
+    target_price: int | None  # in the smallest unit of the marketplace's currency
+    every_s: int
+
+
+class BadLine(msgspec.Struct, frozen=True):
+    """A line that was skipped, and why."""
+
+    line: int
+    text: str
+    reason: str
+
+
+class Watchlist(msgspec.Struct, frozen=True):
+    """What a watchlist holds: its products in the order of the file, and what was skipped."""
+
+    watches: tuple[Watch, ...]
+    bad: tuple[BadLine, ...]  # the first thousand
+    bad_count: int
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """How the header says that lines are to be read."""
+
+    columns: list[str]
+    delimiter: str
+
+
+def load(
+    path: Path,
+    *,
+    domain: str,
+    weight: float = 1.0,
+    every_s: int = 21_600,
+    strict: bool = False,
+) -> Watchlist:
+    """Read a watchlist; blank cells take the defaults given here.
+
+    Bad lines are skipped and counted, or with `strict` refused. Raises ConfigError for those,
+    and for a file that can't be read or whose header is not one of a watchlist.
+    """
+    default = Watch("", marketplace(domain).code, weight, None, every_s)
+    lines = _lines(path)
+    layout = _header(path, lines)
+    width = len(layout.columns)
+    # A column that the file lacks is read from one more cell, which is always blank.
+    fields = itemgetter(*(_index(layout.columns, name) for name in COLUMNS))
+    watches: list[Watch] = []
+    bad: list[BadLine] = []
+    bad_count = 0
+    first_lines: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for number, text in lines:
+        try:
+            watch = _watch(fields(_cells(text, layout.delimiter, width)), default)
+            first_line = first_lines[watch.domain].setdefault(watch.asin, number)
+            if first_line != number:
+                raise InputError(f"{watch.domain} {watch.asin} is already on line {first_line}")
+        except InputError as error:
+            bad_count += 1
+            if len(bad) < _BAD_LINES_KEPT:
+                bad.append(BadLine(number, text[:_TEXT_KEPT], str(error)))
+        else:
+            watches.append(watch)
+    if strict and bad:
+        raise _refuse(path, bad, bad_count)
+    return Watchlist(tuple(watches), tuple(bad), bad_count)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that say something, with their numbers: no comments and no blank ones."""
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                text = (raw.removeprefix(_BOM) if number == 1 else raw).decode().strip()
+                # Excel pads blank lines with delimiters, and quotes a comment that holds one.
+                if text.strip('",; ') and not text.startswith(("#", '"#')):
+                    yield number, text
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}",
+            remedy=f"put a file there with the header line {','.join(COLUMNS)}, readable by the "
+            "user that pricecheck runs as, or name another: prices.watchlist",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: line {number} is not UTF-8",
+            remedy="save it as UTF-8; Excel calls that 'CSV UTF-8 (comma delimited)'",
+        ) from error
+
+
+def _header(path: Path, lines: Iterator[tuple[int, str]]) -> _Layout:
+    number, text = next(lines, (1, ""))
+    delimiter = ";" if ";" in text else ","
+    columns = [name.strip().strip('"').lower() for name in text.split(delimiter)]
+    while columns and not columns[-1]:  # Excel leaves delimiters at the end of a line
+        columns.pop()
+    remedy = "the columns are " + ", ".join(COLUMNS) + "; only asin is required"
+    if COLUMNS[0] not in columns:
+        raise ConfigError(f"{path}: line {number} is no header with a column asin", remedy=remedy)
+    for name in columns:
+        if name not in COLUMNS:
+            raise ConfigError(f"{path}: line {number}: unknown column {name!r}", remedy=remedy)
+        if columns.count(name) > 1:
+            raise ConfigError(f"{path}: line {number}: column {name} stands twice", remedy=remedy)
+    return _Layout(columns, delimiter)
+
+
+def _index(columns: list[str], name: str) -> int:
+    return columns.index(name) if name in columns else len(columns)
+
+
+def _cells(text: str, delimiter: str, width: int) -> list[str]:
+    """Cut a line into `width` cells and at least one more that is blank."""
+    if '"' in text:
+        try:
+            cells = next(csv.reader((text,), delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            raise InputError(f"quotes that do not match: {error}") from None
+    else:
+        cells = text.split(delimiter)
+    if len(cells) > width and any(cell.strip() for cell in cells[width:]):
+        raise InputError(
+            f"{len(cells)} cells under {width} columns",
+            remedy="write a decimal comma in quotes" if delimiter == "," else "",
+        )
+    return cells + [""] * (width + 1 - len(cells))
+
+
+def _watch(cells: tuple[str, ...], default: Watch) -> Watch:
+    asin, domain, weight, target_price, every = cells
+    code = _domain(domain, default.domain)
+    return Watch(
+        _asin(asin),
+        code,
+        _weight(weight, default.weight),
+        _price(target_price, BY_CODE[code].minor_digits),
+        _every(every, default.every_s),
+    )
+
+
+def _asin(cell: str) -> str:
+    asin = cell.strip().upper()
+    if ASIN.fullmatch(asin) is None:
+        raise InputError(
+            f"{cell.strip()!r} is not an ASIN" if asin else "no ASIN",
+            remedy="B and nine letters or digits, or a book's ISBN-10 with its leading zeros",
+        )
+    if asin[0] != "B" and _isbn_sum(asin) % 11:
+        raise InputError(f"{asin} is not an ISBN-10: its check digit is wrong")
+    return asin
+
+
+def _isbn_sum(isbn: str) -> int:
+    # ISO 2108: weights 10 down to 1, X for ten; a multiple of 11 is valid.
+    digits = (10 if digit == "X" else int(digit) for digit in isbn)
+    return sum(weight * digit for weight, digit in zip(range(10, 0, -1), digits, strict=True))
+
+
+# The columns below repeat few values over a million lines: the caches make them fast, and let
+# equal values share one object. A cell that is refused is not cached.
+
+
+@lru_cache(maxsize=1024)
+def _domain(cell: str, default: str) -> str:
+    return marketplace(cell).code if cell.strip() else default
+
+
+@lru_cache(maxsize=1024)
+def _weight(cell: str, default: float) -> float:
+    if not cell.strip():
+        return default
+    found = _NUMBER.fullmatch(cell.strip())
+    weight = float(found[0].replace(",", ".")) if found else 0.0
+    if weight <= 0:
+        raise InputError(f"weight {cell.strip()!r} is not a number above 0")
+    return weight
+
+
+@lru_cache(maxsize=65_536)
+def _price(cell: str, minor_digits: int) -> int | None:
+    if not cell.strip():
+        return None
+    found = _NUMBER.fullmatch(cell.strip())
+    if found is None:
+        raise InputError(
+            f"target_price {cell.strip()!r} is not a price",
+            remedy="write it plain, without a currency: 49.99",
+        )
+    fraction = found[2] or ""
+    if len(fraction) > minor_digits:
+        raise InputError(
+            f"target_price {cell.strip()!r} has more decimals than the currency: {minor_digits}",
+            remedy="write no separator between thousands",
+        )
+    price = int(found[1] + fraction.ljust(minor_digits, "0"))
+    if not price:
+        raise InputError("target_price is 0", remedy="leave it blank for none")
+    return price
+
+
+@lru_cache(maxsize=1024)
+def _every(cell: str, default: int) -> int:
+    return parse_duration(cell) if cell.strip() else default
+
+
+def _refuse(path: Path, bad: list[BadLine], bad_count: int) -> ConfigError:
+    named = "; ".join(f"line {line.line}: {line.reason}" for line in bad[:_BAD_LINES_NAMED])
+    more = bad_count - _BAD_LINES_NAMED
+    return ConfigError(
+        f"{path}: {bad_count} bad line{'s' * (bad_count > 1)}: {named}"
+        + (f"; and {more} more" if more > 0 else ""),
+        remedy="mend or remove them",
+    )
