@@ -1,0 +1,462 @@
+"""The outbox: everything learned, kept in SQLite until every relay has delivered it.
+
+The only module with SQL (with _schema.py, the file it works on). It is synchronous and safe to
+call from any thread: trio code calls it through `trio.to_thread.run_sync`. When `commit` has
+returned, the records survive a crash of the machine. It neither makes records nor sends them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pricecheck import _schema
+from pricecheck._schema import CorruptStoreError, DiskFullError
+from pricecheck.errors import InputError
+from pricecheck.keepa.time import to_rfc3339
+from pricecheck.records import Record
+
+__all__ = [
+    "Backlog",
+    "Commit",
+    "CorruptStoreError",
+    "DeadLetter",
+    "DiskFullError",
+    "Outbox",
+    "ProductState",
+    "Stored",
+    "open_readonly",
+]
+
+_PAGE_OF_STATES = 10_000  # rows held in memory at once while all products are listed
+_VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds
+
+
+class ProductState(msgspec.Struct, frozen=True):
+    """What a collector keeps about one product; `body` is JSON that only the collector reads."""
+
+    domain: str
+    asin: str
+    checked_at_ms: int
+    body: bytes
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """Something refused for good, with the reason; `count` is how often it was refused."""
+
+    source: str  # who refused it: "keepa", "elasticsearch", "kafka"
+    kind: str
+    id: str
+    key: str
+    reason: str
+    body: bytes
+    at_ms: int
+    count: int = 1
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one response teaches; it is stored whole or not at all."""
+
+    records: tuple[Record, ...] = ()
+    states: tuple[ProductState, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    marks: tuple[tuple[str, int], ...] = ()  # task name, Unix ms of its last success
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A record in the outbox; a greater `seq` was stored later."""
+
+    seq: int
+    created_ms: int
+    record: Record
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How many records wait for a relay, and since when (Unix ms) the first of them does."""
+
+    count: int
+    oldest_ms: int | None  # None when nothing waits
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Outbox:
+    """The records with each relay's cursor, product states, dead letters and marks.
+
+    (kind, id) is unique. A record stored again with the same body changes nothing; with another
+    body it replaces the old one and goes to the end, so relays see only the newest. Every method
+    may raise StoreError: DiskFullError when nothing can be written (the outbox stays usable),
+    CorruptStoreError when the file turns out to be damaged. Reads only when `open_readonly` made
+    it: what writes then raises StoreError.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        path: Path,
+        *,
+        moved_aside: Path | None = None,
+        now_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        self.path = path
+        self.moved_aside = moved_aside  # where a corrupt predecessor went
+        self._now_ms = now_ms
+        self._db = db
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, path: Path, *, now_ms: Callable[[], int] = _now_ms, verify: bool = True
+    ) -> Outbox:
+        """Open the outbox, made or migrated where needed; a corrupt one is moved aside.
+
+        `verify=False` is for a second writer beside the daemon: it reads no more than it must and
+        raises CorruptStoreError rather than pull the file from under the daemon. Raises
+        NewerStoreError for a newer program's file, StoreError for one that can't be opened.
+        """
+        db, moved_aside = _schema.open_database(path, verify=verify, now_ms=now_ms)
+        return cls(db, path, moved_aside=moved_aside, now_ms=now_ms)
+
+    def close(self) -> None:
+        """Close the file; nothing is lost without it. Closing twice is harmless."""
+        with self._lock:
+            self._db.close()
+
+    # What the collectors do.
+
+    def commit(self, commit: Commit) -> int:
+        """Store all of it in one transaction; return how many records were new or had changed.
+
+        The same commit twice leaves the same content. Raises DiskFullError: nothing was stored.
+        """
+        with self._transaction() as db:
+            added = self._append(db, commit.records)
+            db.executemany(
+                "INSERT INTO states (domain, asin, checked_at_ms, body) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE"
+                " SET checked_at_ms = excluded.checked_at_ms, body = excluded.body",
+                [msgspec.structs.astuple(state) for state in commit.states],
+            )
+            # An equal at_ms is the same refusal committed again, not a second one.
+            db.executemany(
+                "INSERT INTO dead_letters (source, kind, id, key, reason, body, at_ms, count)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET key = excluded.key,"
+                " reason = excluded.reason, body = excluded.body, at_ms = excluded.at_ms,"
+                " count = count + iif(at_ms = excluded.at_ms, 0, excluded.count)",
+                [msgspec.structs.astuple(letter) for letter in commit.dead_letters],
+            )
+            db.executemany(
+                "INSERT INTO marks (task, at_ms) VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms",
+                commit.marks,
+            )
+        return added
+
+    def states(self, domain: str, asins: Sequence[str]) -> dict[str, bytes]:
+        """Return the state of those of the products that have one, by ASIN."""
+        return dict(
+            self._rows(
+                "SELECT asin, body FROM states WHERE domain = ?"
+                " AND asin IN (SELECT value FROM json_each(?))",
+                (domain, msgspec.json.encode(asins).decode()),
+            )
+        )
+
+    def checked_at(self) -> Iterator[tuple[str, str, int]]:
+        """Yield domain, ASIN and time of the last check (Unix ms) of every product.
+
+        Reads page by page: little memory for a million products, and commits may come between.
+        """
+        last = 0
+        while page := self._rows(
+            "SELECT number, domain, asin, checked_at_ms FROM states WHERE number > ?"
+            " ORDER BY number LIMIT ?",
+            (last, _PAGE_OF_STATES),
+        ):
+            yield from (row[1:] for row in page)
+            last = page[-1][0]
+
+    def marks(self) -> dict[str, int]:
+        """Return when each task last succeeded, Unix ms by task name."""
+        return dict(self._rows("SELECT task, at_ms FROM marks"))
+
+    # What the relays do.
+
+    def read(self, relay: str, *, limit: int, max_bytes: int) -> list[Stored]:
+        """Return the records after the relay's cursor, oldest first.
+
+        At most `limit` of them, with bodies of at most `max_bytes` together; but always one if
+        there is one, so that a record larger than that can't stop a relay.
+        """
+        batch: list[Stored] = []
+        room = max_bytes
+        with self._lock, _schema.explained(self.path):
+            rows = self._db.execute(
+                "SELECT seq, created_ms, kind, id, key, body FROM records"
+                " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = ?), 0)"
+                " ORDER BY seq LIMIT ?",
+                (relay, limit),
+            )
+            for seq, created_ms, *fields in rows:
+                record = Record(*fields)
+                room -= len(record.body)
+                if room < 0 and batch:
+                    break
+                batch.append(Stored(seq, created_ms, record))
+            rows.close()  # an unfinished SELECT would keep the journal from being folded in
+        return batch
+
+    def acknowledge(self, relay: str, seq: int) -> None:
+        """Move the relay's cursor up to and including `seq`; it never moves back.
+
+        Raises ValueError for a seq that was never given out: it would skip records to come.
+        """
+        with self._transaction() as db:
+            if seq > _last_seq(db):
+                raise ValueError(f"{relay} acknowledges record {seq}, which was never stored")
+            db.execute(
+                "INSERT INTO relays (name, cursor, backlog)"
+                " SELECT ?, 0, coalesce(sum(count), 0) FROM counts WHERE true"
+                " ON CONFLICT DO NOTHING",
+                (relay,),
+            )
+            db.execute(
+                "UPDATE relays SET cursor = :seq, backlog = backlog -"
+                " (SELECT count(*) FROM records WHERE seq > relays.cursor AND seq <= :seq)"
+                " WHERE name = :relay AND cursor < :seq",
+                {"relay": relay, "seq": seq},
+            )
+
+    def backlog(self, relay: str) -> Backlog:
+        """Return what waits for the relay; as quick with a million records as with one."""
+        [(count, oldest_ms)] = self._rows(
+            "SELECT coalesce((SELECT backlog FROM relays WHERE name = :relay),"
+            " (SELECT sum(count) FROM counts), 0),"
+            " (SELECT created_ms FROM records"
+            " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = :relay), 0)"
+            " ORDER BY seq LIMIT 1)",
+            {"relay": relay},
+        )
+        return Backlog(count, oldest_ms)
+
+    # What the operator does.
+
+    def dead_letters(self, *, source: str | None = None, limit: int = 1_000) -> list[DeadLetter]:
+        """Return the dead letters, newest first; of one source if it is named."""
+        rows = self._rows(
+            "SELECT source, kind, id, key, reason, body, at_ms, count FROM dead_letters"
+            " WHERE source = coalesce(?, source) ORDER BY at_ms DESC, rowid DESC LIMIT ?",
+            (source, limit),
+        )
+        fields = DeadLetter.__struct_fields__
+        return [DeadLetter(**dict(zip(fields, row, strict=True))) for row in rows]
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters each source has."""
+        return dict(self._rows("SELECT source, count(*) FROM dead_letters GROUP BY source"))
+
+    def retry(self, source: str, kind: str, id_: str) -> bool:
+        """Put a dead letter back at the end of the outbox; return False when there is none.
+
+        Every relay delivers it again, which is harmless. Where the outbox holds the record still,
+        its body is taken, for that is at least as new. Raises InputError for a letter of Keepa's.
+        """
+        if source == "keepa":
+            raise InputError(
+                f"the answer {kind} {id_} of Keepa's is no record that could be sent again",
+                remedy="drop it; the product is asked for anew at its next check",
+            )
+        with self._transaction() as db:
+            letter = db.execute(
+                "SELECT l.kind, l.id, l.key, coalesce(r.body, l.body) FROM dead_letters l"
+                " LEFT JOIN records r USING (kind, id)"
+                " WHERE l.source = ? AND l.kind = ? AND l.id = ?",
+                (source, kind, id_),
+            ).fetchone()
+            if letter is None:
+                return False
+            db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+            self._append(db, [Record(*letter)])
+            return _drop(db, source, kind, id_)
+
+    def drop(self, source: str, kind: str, id_: str) -> bool:
+        """Delete a dead letter for good; return False when there is none."""
+        with self._transaction() as db:
+            return _drop(db, source, kind, id_)
+
+    def changes(self, asin: str, *, domain: str | None = None, since_ms: int = 0) -> list[bytes]:
+        """Return the bodies of a product's change records since a Unix time in ms, oldest first."""
+        since = to_rfc3339(-(-since_ms // 1_000) * 1_000)  # whole seconds compare as text
+        found = sorted(
+            (id_.split(":", 3)[-1], id_, body)
+            for found_in in self._domains("change", domain)
+            for id_, body in self._rows(
+                "SELECT id, body FROM records WHERE kind = 'change' AND id >= ? AND id < ?",
+                _prefix(found_in, asin),
+            )
+        )
+        return [body for changed_at, _, body in found if changed_at >= since]
+
+    def latest_prices(self, asin: str, *, domain: str | None = None) -> list[bytes]:
+        """Return the body of a product's newest price record, one per marketplace."""
+        return [
+            body
+            for found_in in self._domains("price", domain)
+            for (body,) in self._rows(
+                "SELECT body FROM records WHERE kind = 'price' AND id >= ? AND id < ?"
+                " ORDER BY id DESC LIMIT 1",
+                _prefix(found_in, asin),
+            )
+        ]
+
+    def latest(self, kind: str, *, limit: int, domain: str | None = None) -> list[bytes]:
+        """Return the bodies of the newest records of a kind, newest first."""
+        rows = self._rows(
+            "SELECT body FROM records INDEXED BY records_by_kind WHERE kind = :kind"
+            " AND substr(id, 1, length(:prefix)) = :prefix"
+            " ORDER BY created_ms DESC, seq DESC LIMIT :limit",
+            {"kind": kind, "prefix": f"{domain}:" if domain else "", "limit": limit},
+        )
+        return [body for (body,) in rows]
+
+    # What keeps it in bounds.
+
+    def retain(
+        self, *, before_ms: int, metrics_cap: int, relays: Sequence[str], limit: int = 10_000
+    ) -> int:
+        """Delete what has been kept long enough; return how many records went.
+
+        Those are: records older than `before_ms` that every one of `relays` has acknowledged
+        (all that old, with no relays), and the oldest metrics beyond `metrics_cap` that some
+        relay has not acknowledged. At most `limit` go at a time, so that a commit never waits
+        long: call again while it returns `limit`.
+        """
+        with self._transaction() as db:
+            cursors = dict(db.execute("SELECT name, cursor FROM relays"))
+            acknowledged = min((cursors.get(relay, 0) for relay in relays), default=_last_seq(db))
+            aged = db.execute(
+                "DELETE FROM records WHERE seq IN (SELECT seq FROM records"
+                " WHERE kind IN (SELECT kind FROM counts) AND created_ms < ? AND seq <= ? LIMIT ?)",
+                (before_ms, acknowledged, limit),
+            ).rowcount
+            (waiting,) = db.execute(
+                "SELECT count(*) FROM records WHERE kind = 'metric' AND seq > ?", (acknowledged,)
+            ).fetchone()
+            surplus = db.execute(
+                "DELETE FROM records WHERE seq IN (SELECT seq FROM records"
+                " WHERE kind = 'metric' AND seq > ? ORDER BY created_ms, seq LIMIT ?)",
+                (acknowledged, max(0, min(waiting - metrics_cap, limit - aged))),
+            ).rowcount
+        with self._lock, _schema.explained(self.path):
+            # As a script, for `execute` takes one step of it, and each step frees one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+        return aged + surplus
+
+    def counts(self) -> dict[str, int]:
+        """Return how many records of each kind are kept."""
+        return dict(self._rows("SELECT kind, count FROM counts"))
+
+    def size_bytes(self) -> int:
+        """Return how much of the disk the outbox takes, its journal included."""
+        total = 0
+        for part in _schema.family(self.path):
+            with suppress(FileNotFoundError):  # a writer that ends deletes its journal
+                total += part.stat().st_size
+        return total
+
+    def _append(self, db: sqlite3.Connection, records: Sequence[Record]) -> int:
+        now = self._now_ms()
+        rows: dict[tuple[str, str], tuple[str, str, str, int, bytes]] = {}
+        for record in records:
+            rows.pop((record.kind, record.id), None)  # the last of an id stands where it came
+            rows[record.kind, record.id] = (record.kind, record.id, record.key, now, record.body)
+        before = _last_seq(db)
+        db.executemany(
+            "DELETE FROM records WHERE kind = ?1 AND id = ?2 AND body <> ?5", rows.values()
+        )
+        db.executemany(
+            "INSERT INTO records (kind, id, key, created_ms, body) VALUES (?1, ?2, ?3, ?4, ?5)"
+            " ON CONFLICT DO NOTHING",
+            rows.values(),
+        )
+        # NOT INDEXED: look at what is new by its seq, not at every record in order of kind.
+        added: dict[str, int] = dict(
+            db.execute(
+                "SELECT kind, count(*) FROM records NOT INDEXED WHERE seq > ? GROUP BY kind",
+                (before,),
+            )
+        )
+        db.executemany(
+            "INSERT INTO counts (kind, count) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            added.items(),
+        )
+        total = sum(added.values())
+        db.execute("UPDATE relays SET backlog = backlog + ?", (total,))
+        return total
+
+    def _domains(self, kind: str, only: str | None) -> list[str]:
+        """Return the marketplaces that have records of a kind, or the only one asked for."""
+        if only is not None:
+            return [only]
+        found: list[str] = []
+        after = ""
+        # One look-up per marketplace: each starts beyond the ids of the one before.
+        while rows := self._rows(
+            "SELECT id FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT 1", (kind, after)
+        ):
+            found.append(rows[0][0].partition(":")[0])
+            after = _prefix(found[-1])[1]
+        return found
+
+    def _rows(self, query: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Any]:
+        with self._lock, _schema.explained(self.path):
+            return self._db.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _schema.explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # on a full disk SQLite may have rolled back itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def open_readonly(path: Path) -> Outbox:
+    """Open an existing outbox for reading only, beside a running daemon.
+
+    Raises StoreError when there is none or it may not be read, NewerStoreError when a newer
+    program wrote it.
+    """
+    return Outbox(_schema.open_database_readonly(path), path)
+
+
+def _drop(db: sqlite3.Connection, source: str, kind: str, id_: str) -> bool:
+    dropped = db.execute(
+        "DELETE FROM dead_letters WHERE source = ? AND kind = ? AND id = ?", (source, kind, id_)
+    )
+    return dropped.rowcount > 0
+
+
+def _last_seq(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _prefix(*parts: str) -> tuple[str, str]:
+    """Return the bounds of all ids that begin with these parts: ';' comes next after ':'."""
+    joined = ":".join(parts)
+    return f"{joined}:", f"{joined};"
