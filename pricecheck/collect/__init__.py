@@ -1,0 +1,1 @@
+"""The collectors: what asks Keepa, and turns its answers into records."""

@@ -1,0 +1,56 @@
+"""The figures of the calls made: kept until they can be committed, and summed up for status."""
+
+from __future__ import annotations
+
+from pricecheck.clock import TimeScale
+from pricecheck.keepa.client import Call
+from pricecheck.keepa.time import to_rfc3339
+from pricecheck.records import Metric, Record
+from pricecheck.snapshot import Totals
+
+
+class CallLog:
+    """Every call of the client, as metric records on their way to the outbox."""
+
+    def __init__(self, time: TimeScale) -> None:
+        self._time = time
+        self._unsaved: list[Record] = []
+        self._calls = self._failed = self._tokens = self._products = self._records = 0
+
+    def note(self, call: Call) -> None:
+        """Take a call's figures; the client's `on_call`."""
+        envelope = call.envelope
+        consumed = envelope.tokens_consumed if envelope else None
+        self._calls += 1
+        self._failed += call.error is not None
+        self._tokens += consumed or 0
+        self._products += call.asin_count if call.error is None else 0
+        metric = Metric(
+            timestamp=to_rfc3339(self._time.now_ms()),
+            operation=call.operation,
+            tokens_consumed=consumed,
+            tokens_left=envelope.tokens_left if envelope else None,
+            refill_rate=envelope.refill_rate if envelope else None,
+            refill_in=envelope.refill_in_ms if envelope else None,
+            response_time_ms=call.response_time_ms,
+            processing_time_ms=envelope.processing_time_ms if envelope else None,
+            asin_count=call.asin_count,
+            domain=call.domain,
+            success=call.error is None,
+            status=call.status,
+            error=call.error,
+        )
+        self._unsaved.append(metric.record())
+
+    def note_records(self, count: int) -> None:
+        """Count records that were committed."""
+        self._records += count
+
+    def drain(self) -> tuple[Record, ...]:
+        """Hand over the metrics not yet committed."""
+        unsaved, self._unsaved = tuple(self._unsaved), []
+        return unsaved
+
+    def totals(self) -> Totals:
+        """Return the sums since the start."""
+        return Totals(self._calls, self._failed, self._tokens, self._products, self._records)

@@ -1,0 +1,108 @@
+"""What the daemon says of itself: the snapshot for status, a line for systemd, a line an hour."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from pricecheck import __version__
+from pricecheck.keepa.time import to_rfc3339
+from pricecheck.snapshot import (
+    SHAPE_VERSION,
+    Snapshot,
+    StoreState,
+    TaskStatus,
+    TokenState,
+    Totals,
+)
+
+if TYPE_CHECKING:
+    from pricecheck.daemon import Collectors
+    from pricecheck.outbox import Outbox
+
+_FOREIGN_SHARE: Final = 0.1
+"""Foreign use is a warning above this share of an hour's refill; a check by hand is not."""
+
+
+async def take_snapshot(
+    collectors: Collectors,
+    outbox: Outbox,
+    totals: Totals,
+    tasks: list[TaskStatus],
+    *,
+    uptime_s: float,
+    refused_reload: str | None,
+) -> Snapshot:
+    """Gather the state of the daemon; the outbox is asked in a thread."""
+    settings = collectors.plan.settings
+    time = settings.config.time
+    tokens = collectors.bucket.state()
+    store = await trio.to_thread.run_sync(_store_state, outbox, collectors.spender.store_trouble)
+    watchlist = collectors.prices.state(bad_lines=collectors.plan.watchlist.bad_count)
+    reasons = [f"{task.name} is {task.state}: {task.last_error}" for task in tasks if _ails(task)]
+    reasons += [f"nothing can be stored: {store.trouble}"] if store.trouble else []
+    reasons += [f"reload refused: {refused_reload}"] if refused_reload else []
+    reasons += [collectors.prices.trouble] if collectors.prices.trouble else []
+    if store.moved_aside:
+        reasons.append(f"the outbox was corrupt and is now {store.moved_aside}")
+    if tokens.foreign_per_hour > _FOREIGN_SHARE * 60 * (tokens.refill_rate or 0):
+        reasons.append(f"somebody else spent {tokens.foreign_per_hour} tokens in the last hour")
+    notes = [f"{rule.name}: not in the plan, derived" for rule in collectors.derived.rules]
+    if watchlist.bad_lines:
+        notes.append(f"{watchlist.bad_lines} watchlist lines skipped")
+    return Snapshot(
+        shape=SHAPE_VERSION,
+        version=__version__,
+        pid=os.getpid(),
+        health="degraded" if reasons else "ok",
+        reasons=reasons,
+        simulated=settings.config.simulated,
+        now=to_rfc3339(time.now_ms()),
+        uptime_s=round(uptime_s, 1),
+        config=str(settings.path) if settings.path else None,
+        notes=notes,
+        tokens=tokens,
+        watchlist=watchlist,
+        tasks=tasks,
+        totals=totals,
+        store=store,
+    )
+
+
+def status_line(tokens: TokenState | None, tasks: list[TaskStatus], products: int) -> str:
+    """Return the state in one line, as `systemctl status` shows it."""
+    ailing = [f"{task.name} {task.state}" for task in tasks if _ails(task)]
+    held = "tokens unknown"
+    if tokens is not None and tokens.tokens is not None:
+        held = f"{tokens.tokens:,} of {tokens.capacity:,} tokens"
+    health = ", ".join(ailing) or f"{len(tasks)} tasks run"
+    return f"{health}; {products:,} products; {held}"
+
+
+def hour(before: Totals, now: Totals, state: Snapshot) -> dict[str, object]:
+    """Return the fields of the hourly log line: what happened since the last one."""
+    spent = {name: getattr(now, name) - getattr(before, name) for name in Totals.__struct_fields__}
+    return {
+        **spent,
+        "tokens_left": state.tokens.tokens,
+        "foreign_tokens": state.tokens.foreign_per_hour,
+        "due": state.watchlist.due,
+        "health": state.health,
+    }
+
+
+def _ails(task: TaskStatus) -> bool:
+    return task.state in ("backing off", "stuck")
+
+
+def _store_state(outbox: Outbox, trouble: str | None) -> StoreState:
+    return StoreState(
+        path=str(outbox.path),
+        bytes=outbox.size_bytes(),
+        records=outbox.counts(),
+        dead_letters=outbox.dead_letter_counts(),
+        trouble=trouble,
+        moved_aside=str(outbox.moved_aside) if outbox.moved_aside else None,
+    )

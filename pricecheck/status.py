@@ -1,0 +1,96 @@
+"""The status socket: whoever connects is told the daemon's state as one JSON line.
+
+The server side runs in the daemon; `ask` is the client, plain and quick, for the CLI.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from pricecheck.errors import ConfigError, NotRunningError, StoreError
+from pricecheck.snapshot import SHAPE_VERSION, Snapshot
+
+if TYPE_CHECKING:  # trio costs the quick commands a tenth of a second
+    import trio
+
+SOCKET_NAME: Final = "status.sock"
+_ANSWER_WITHIN_S: Final = 5.0
+_LONGEST_PATH: Final = 107  # sun_path of unix(7), without its final NUL
+
+
+def bind(directory: Path) -> trio.SocketListener:
+    """Open the socket in the state directory, in place of one that a killed daemon left.
+
+    Owner and group may connect. Raises ConfigError when the path is too long for a socket.
+    """
+    import trio
+
+    path = directory / SOCKET_NAME
+    if len(str(path).encode()) > _LONGEST_PATH:
+        raise ConfigError(
+            f"{path}: too long a path for a socket", remedy="choose a shorter state_directory"
+        )
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    path.chmod(0o660)
+    listening.listen(16)
+    listening.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+async def serve(listener: trio.SocketListener, take: Callable[[], Awaitable[Snapshot]]) -> None:
+    """Answer each connection with a fresh snapshot, for ever."""
+    import trio
+
+    async def answer(stream: trio.SocketStream) -> None:
+        with trio.move_on_after(_ANSWER_WITHIN_S):
+            # The asker may be gone, or the outbox be closing right now.
+            with suppress(trio.BrokenResourceError, StoreError):
+                await stream.send_all(msgspec.json.encode(await take()) + b"\n")
+        await trio.aclose_forcefully(stream)
+
+    await trio.serve_listeners(answer, [listener])
+
+
+def ask(directory: Path) -> Snapshot:
+    """Ask the daemon of a state directory for its state.
+
+    Raises NotRunningError when none answers there, StoreError when it may not be asked.
+    """
+    path = directory / SOCKET_NAME
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_ANSWER_WITHIN_S)
+            connection.connect(str(path))
+            with connection.makefile("rb") as answer:
+                line = answer.readline()
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotRunningError(
+            f"pricecheck is not running with its state in {directory}",
+            remedy="start it with `systemctl start pricecheck` or `pricecheck run`",
+        ) from None
+    except PermissionError:
+        raise StoreError(
+            f"{path}: no permission to ask", remedy="ask as root or as a member of its group"
+        ) from None
+    except OSError as error:
+        raise NotRunningError(
+            f"{path}: no answer: {error}", remedy="see `journalctl -u pricecheck`"
+        ) from None
+    try:
+        snapshot = msgspec.json.decode(line, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise NotRunningError(
+            f"{path}: the daemon's answer can't be read: {error}",
+            remedy="daemon and command are of different versions: restart the daemon",
+        ) from None
+    if snapshot.shape != SHAPE_VERSION:
+        raise NotRunningError("the daemon is of another version", remedy="restart the daemon")
+    return snapshot
