@@ -32,6 +32,8 @@ bench: for-dev ## Measure speed and memory
 lock: for-dev ## Pin the newest release of every dependency
 	@$(LOCK) --output-file requirements.lock
 	@$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(LOCK) --extra dev --extra bench --constraints requirements-dev.lock \
+		--output-file requirements-bench.lock
 
 clean: ## Remove what was made here, .venv included
 	rm -rf .venv .demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
