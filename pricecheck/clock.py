@@ -1,28 +1,14 @@
-"""What time it is: real time, or the faster time of a simulation.
+"""trio's clock in simulated time, which runs at the rate of the wall clock in timescale.py.
 
-The whole daemon lives in one time, so that a simulated day can pass in a minute: trio's clock
-and the wall clock run at the same rate. Process and simulator agree on it by the epoch, the
-real instant at which both times were equal, so a restart changes nothing.
+Apart from that, because the quick commands read a config without the tenth of a second that
+trio takes to import.
 """
 
 from __future__ import annotations
 
 import time
 
-import msgspec
 import trio
-
-
-class TimeScale(msgspec.Struct, frozen=True):
-    """`factor` simulated seconds pass in each real one since the real instant `epoch_ms`."""
-
-    factor: float = 1.0
-    epoch_ms: int = 0
-
-    def now_ms(self) -> int:
-        """Return the wall clock: Unix time in milliseconds, simulated if this scale is."""
-        real = time.time_ns() // 1_000_000
-        return round(self.epoch_ms + (real - self.epoch_ms) * self.factor)
 
 
 class ScaledClock(trio.abc.Clock):

@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Meta
 
 from pricecheck import systemd
-from pricecheck.clock import TimeScale
 from pricecheck.durations import parse_duration
 from pricecheck.errors import ConfigError, PricecheckError
 from pricecheck.keepa.tables import BY_CODE, PRICES, Marketplace, marketplace
+from pricecheck.timescale import TimeScale
 
 FILE_NAME: Final = "pricecheck.toml"
 KEY_VARIABLE: Final = "KEEPA_API_KEY"

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import trio
-
 from pricecheck.errors import ConfigError
 from pricecheck.logs import kv
 
@@ -88,6 +86,8 @@ async def ping_watchdog(alive: Callable[[], bool]) -> None:
     While `alive` denies it no ping is sent, and systemd kills and restarts the program unless
     it recovers in time.
     """
+    import trio  # what reads a config comes here for a credential, and starts quickly
+
     interval = watchdog_interval()
     if interval is None:
         return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pricecheck.clock import TimeScale
 from pricecheck.keepa.client import Call
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.records import Metric, Record
 from pricecheck.snapshot import Totals
+from pricecheck.timescale import TimeScale
 
 
 class CallLog:

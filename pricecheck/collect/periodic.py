@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from pricecheck.bucket import NoRefillError, TooExpensiveError
-from pricecheck.clock import TimeScale
 from pricecheck.keepa.errors import KeepaError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.logs import kv
 from pricecheck.supervisor import Heartbeat
+from pricecheck.timescale import TimeScale
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import msgspec
 import trio
 
 from pricecheck.bucket import Bucket, Reservation
-from pricecheck.clock import TimeScale
 from pricecheck.collect.calls import CallLog
 from pricecheck.keepa.client import KeepaClient
 from pricecheck.keepa.errors import KeepaError, UnreachableError
@@ -26,6 +25,7 @@ from pricecheck.keepa.wire import Envelope
 from pricecheck.logs import kv
 from pricecheck.outbox import Commit, DiskFullError, Outbox
 from pricecheck.supervisor import Heartbeat
+from pricecheck.timescale import TimeScale
 
 log = logging.getLogger(__name__)
 
