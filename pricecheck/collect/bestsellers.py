@@ -33,7 +33,7 @@ async def collect_bestsellers(
         at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
         update = found.last_update
         record = Bestsellers(
-            domain=rule.domain,
+            domain=rule.domain.market.code,
             category=category,
             observed_at=to_rfc3339(at_ms),
             last_update=to_rfc3339(to_unix_ms(update)) if update else None,

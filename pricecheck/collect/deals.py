@@ -155,10 +155,10 @@ def _of_wire(rule: DealRule, deal: wire.Deal, at_ms: int) -> Deal:
     root_known = deal.root_cat not in (None, *_NO_ROOT)
     return Deal(
         asin=deal.asin,
-        domain=rule.domain,
+        domain=rule.domain.market.code,
         currency=rule.domain.market.currency,
         title=html.unescape(deal.title) if deal.title else None,
-        price_type=rule.price_type,
+        price_type=SERIES[rule.price_type].name,
         created_at=to_rfc3339(to_unix_ms(deal.creation_date)),
         timestamp=to_rfc3339(at_ms),
         current_price=_cell(deal.current, index),
@@ -197,7 +197,7 @@ def _derive(rule: DealRule, price: Price, lesson: Lesson) -> Deal | None:
         domain=price.domain,
         currency=price.currency,
         title=price.title,
-        price_type=rule.price_type,
+        price_type=SERIES[rule.price_type].name,
         created_at=to_rfc3339(to_unix_ms(last.minute)),
         timestamp=price.timestamp,
         current_price=current,
