@@ -23,6 +23,7 @@ from pricecheck.simulator.world import find
 T = TypeVar("T")
 
 _RETIRED_DOMAIN = 7  # amazon.cn
+_LEAST_OFFERS = 20
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -177,6 +178,8 @@ class Api:
         for asin in asins:
             if not ASIN.fullmatch(asin):
                 raise _invalid(f"asin: {asin!r} is none")
+        if 0 < query.offers < _LEAST_OFFERS:
+            raise _invalid(f"offers: {query.offers} are fewer than {_LEAST_OFFERS}")
         self._admit()
         cost = 0
         found: list[msgspec.Raw] = []

@@ -40,9 +40,14 @@ class Selection(msgspec.Struct, frozen=True, rename="camel"):
     date_range: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     include_categories: list[int] = []
     exclude_categories: list[int] = []
+    title_search: str = ""  # every word of it stands in the title
+    delta_range: tuple[int, int] | None = None
     delta_percent_range: tuple[int, int] | None = None
+    delta_last_range: tuple[int, int] | None = None
     current_range: tuple[int, int] | None = None
+    sales_rank_range: tuple[int, int] | None = None
     min_rating: int = -1  # 0 to 50
+    has_reviews: bool = False
     sort_type: int = 1  # 1 age, 2 absolute, 3 rank, 4 per cent; negative: the other way round
     is_range_enabled: bool = False
     is_filter_enabled: bool = False
@@ -179,15 +184,22 @@ def _deal(
 
 
 def _is_wanted(deal: Deal, selection: Selection, price_type: int) -> bool:
-    percent = deal.delta_percent[selection.date_range][price_type]
-    current = deal.current[price_type]
-    if selection.is_range_enabled and not (
-        _is_within(percent, selection.delta_percent_range)
-        and _is_within(current, selection.current_range)
-    ):
-        return False
-    return not selection.is_filter_enabled or (
+    row = selection.date_range
+    in_ranges = (
+        _is_within(deal.delta[row][price_type], selection.delta_range)
+        and _is_within(deal.delta_percent[row][price_type], selection.delta_percent_range)
+        and _is_within(deal.delta_last[price_type], selection.delta_last_range)
+        and _is_within(deal.current[price_type], selection.current_range)
+        and _is_within(deal.current[SERIES["SALES"].index], selection.sales_rank_range)
+    )
+    title = html.unescape(deal.title).lower()
+    passes = (
         deal.current[SERIES["RATING"].index] >= selection.min_rating
+        and (not selection.has_reviews or deal.current[SERIES["COUNT_REVIEWS"].index] > 0)
+        and all(word in title for word in selection.title_search.lower().split())
+    )
+    return (in_ranges or not selection.is_range_enabled) and (
+        passes or not selection.is_filter_enabled
     )
 
 

@@ -22,7 +22,7 @@ class ProductQuery(msgspec.Struct, frozen=True):
     history: bool = True
     days: Annotated[int, msgspec.Meta(ge=1)] | None = None  # how far back the histories go
     buybox: bool = False
-    offers: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    offers: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0  # 0, or 20 at least
     update: int | None = None  # hours; 0 is live
     rating: bool = False
     stock: bool = False
@@ -83,8 +83,7 @@ class NotFound(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 def product(listing: Listing, query: ProductQuery, now: int, *, dense: bool) -> bytes:
     """Return the JSON of a product as a query asks for it."""
-    wants_buy_box = query.buybox or query.offers > 0
-    known = histories(listing, now, buy_box=wants_buy_box)
+    known = histories(listing, now, buy_box=query.buybox, offers=query.offers > 0)
     amazon = known[SERIES["AMAZON"].index].values[-1]
     since = None if query.days is None else now - query.days * DAY
     root = keyboards(listing.domain)

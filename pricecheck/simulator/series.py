@@ -47,8 +47,13 @@ class Series(NamedTuple):
         return Series(self.minutes, list(map(add, self.values, unknown_is_free)))
 
 
-def histories(listing: Listing, now: int, *, buy_box: bool = False) -> dict[int, Series]:
-    """Return a product's histories until now by csv index; a type it has not is not in it."""
+def histories(
+    listing: Listing, now: int, *, buy_box: bool = False, offers: bool = False
+) -> dict[int, Series]:
+    """Return a product's histories until now by csv index; a type it has not is not in it.
+
+    Keepa fills some types only when a call asks for the buy box or for offers.
+    """
     known = bisect_right(listing.minutes, now)
     minutes, levels = listing.minutes[:known].tolist(), listing.levels[:known]
 
@@ -66,10 +71,15 @@ def histories(listing: Listing, now: int, *, buy_box: bool = False) -> dict[int,
         "RATING": _ratings(listing, now),
         "COUNT_REVIEWS": _reviews(listing, now),
     }
-    if buy_box:
-        charged = by_level(listing.shipping)
-        shippings = [NO_OFFER if price < 0 else s for price, s in zip(new, charged, strict=True)]
-        found["BUY_BOX_SHIPPING"] = Series(minutes, new, shippings)
+    if buy_box or offers:
+        found["BUY_BOX_SHIPPING"] = _shipped(minutes, new, by_level(listing.shipping))
+    if offers:
+        # The lowest new offer is sent by Amazon at some levels, by its merchant at the others.
+        fba = [price if i % 3 else NO_OFFER for i, price in enumerate(listing.new)]
+        fbm = [NO_OFFER if i % 3 else price for i, price in enumerate(listing.new)]
+        found["NEW_FBA"] = _changes(minutes, by_level(fba))
+        found["NEW_FBM_SHIPPING"] = _shipped(minutes, by_level(fbm), by_level(listing.shipping))
+        found["WAREHOUSE"] = found["USED"]
     return {SERIES[name].index: series for name, series in found.items()}
 
 
@@ -95,10 +105,13 @@ class Integral:
         self._stocked = list(accumulate(stocked, initial=0))
 
     def average(self, begin: int) -> int:
-        """Return the time-weighted average since `begin`, without the times of no offer; or -1."""
+        """Return the time-weighted average since `begin`, without the times of no offer; or -1.
+
+        Its fraction is cut off, as Keepa does.
+        """
         worth, stocked = self._until(begin)
         in_stock = self._stocked[-1] - stocked
-        return round((self._worth[-1] - worth) / in_stock) if in_stock else NO_OFFER
+        return (self._worth[-1] - worth) // in_stock if in_stock else NO_OFFER
 
     def out_of_stock_percent(self, begin: int) -> int:
         """Return the share of the time since `begin` that was without an offer."""
@@ -119,6 +132,12 @@ def _changes(minutes: Sequence[int], values: Sequence[int]) -> Series:
     """Keep the first point and those that brought another value."""
     changed = [True, *map(ne, values[1:], values)]
     return Series(list(compress(minutes, changed)), list(compress(values, changed)))
+
+
+def _shipped(minutes: Sequence[int], prices: Sequence[int], shippings: Sequence[int]) -> Series:
+    """Let every point have its shipping; a recorded series of this kind repeats equal points."""
+    known = [NO_OFFER if p < 0 else s for p, s in zip(prices, shippings, strict=True)]
+    return Series(minutes, prices, known)
 
 
 def _ranks(listing: Listing, now: int) -> Series:

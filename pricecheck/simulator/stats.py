@@ -1,4 +1,8 @@
-"""The statistics of a product, computed from the histories that the answer shows."""
+"""The statistics of a product, computed from the histories that the answer shows.
+
+Where Keepa's documentation is silent they follow a recorded answer, whose statistics were computed
+again from its histories.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ _NOT_ASKED = -2  # Keepa's value for what the call did not ask for
 _SERIES: Final = len(PRICE_TYPES)
 _PRICES = {series.index for series in PRICES}
 _YEAR_DAYS = 365
+
+_NO_EXTREME: Final = (NO_OFFER, NO_OFFER)
 
 Extreme: TypeAlias = tuple[int, int] | None
 """The minute and the value of a minimum or maximum; None where there is none."""
@@ -91,25 +97,31 @@ def statistics(known: dict[int, Series], days: int, now: int) -> Stats:
         stats.current[i] = whole.values[-1]
         stats.at_interval_start[i] = interval.values[0] if whole.minutes[0] <= begin else NO_OFFER
         stats.min[i], stats.max[i] = _extremes(whole)
-        stats.min_in_interval[i], stats.max_in_interval[i] = _extremes(interval)
+        if stats.min[i] is not None:
+            stats.min_in_interval[i], stats.max_in_interval[i] = _extremes(interval, begin)
+        stats.is_lowest[i] = _is_at(stats.current[i], stats.min[i])
+        stats.is_lowest90[i] = _is_at(stats.current[i], _extremes(whole.since(days90))[0])
         if i in _PRICES:
-            stats.is_lowest[i] = _is_at(stats.current[i], stats.min[i])
-            stats.is_lowest90[i] = _is_at(stats.current[i], _extremes(whole.since(days90))[0])
             stats.out_of_stock_percentage30[i] = integral.out_of_stock_percent(now - 30 * DAY)
             stats.out_of_stock_percentage90[i] = integral.out_of_stock_percent(days90)
     return stats
 
 
-def _extremes(series: Series) -> tuple[Extreme, Extreme]:
-    """Return the lowest and the highest value with the time when it was first reached."""
+def _extremes(series: Series, begin: int | None = None) -> tuple[Extreme, Extreme]:
+    """Return the lowest and the highest value with the time when it was first reached.
+
+    In an interval, what was in force at its `begin` counts from there, and (-1, -1) says that
+    nothing was offered in it: so it stands in a recorded answer.
+    """
     offered = [value for value in series.values if value >= 0]
     if not offered:
-        return None, None
-    lowest, highest = min(offered), max(offered)
-    return (
-        (series.minutes[series.values.index(lowest)], lowest),
-        (series.minutes[series.values.index(highest)], highest),
-    )
+        return (None, None) if begin is None else (_NO_EXTREME, _NO_EXTREME)
+
+    def first(value: int) -> tuple[int, int]:
+        minute = series.minutes[series.values.index(value)]
+        return (minute if begin is None else max(minute, begin), value)
+
+    return first(min(offered)), first(max(offered))
 
 
 def _is_at(current: int, extreme: Extreme) -> bool:

@@ -95,6 +95,7 @@ async def test_another_key_is_refused_with_zeros(simulate: Simulate) -> None:
         {"domain": 3, "asin": "keyboard"},
         {"domain": 3, "asin": ",".join(f"B0{n:08d}" for n in range(101))},
         {"domain": 3, "asin": "B000000001", "days": 0},
+        {"domain": 3, "asin": "B000000001", "offers": 19},
         {"domain": 3, "asin": "B000000001", "offers": 101},
     ],
 )

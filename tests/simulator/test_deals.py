@@ -57,20 +57,26 @@ def test_deals_come_and_go() -> None:
     assert after & before
 
 
-def test_ranges_and_rating_bound_what_is_found() -> None:
-    """Discount, price and rating limits hold, and only when switched on."""
+def test_ranges_and_filters_bound_what_is_found() -> None:
+    """Discount, price, rank, rating and title limits hold, and only when switched on."""
     limits: dict[str, Any] = {
-        "delta_percent_range": (20, 35),
+        "delta_range": (500, 4_000),
+        "delta_percent_range": (15, 35),
         "current_range": (2_000, 9_000),
+        "sales_rank_range": (1, 100_000),
         "min_rating": 40,
+        "title_search": "tastatur TASTWERK",
     }
 
     narrowed = deals(is_range_enabled=True, is_filter_enabled=True, **limits)
 
     assert narrowed
-    assert all(20 <= deal.delta_percent[MONTH][NEW] <= 35 for deal in narrowed)
+    assert all(500 <= deal.delta[MONTH][NEW] <= 4_000 for deal in narrowed)
+    assert all(15 <= deal.delta_percent[MONTH][NEW] <= 35 for deal in narrowed)
     assert all(2_000 <= deal.current[NEW] <= 9_000 for deal in narrowed)
+    assert all(deal.current[SERIES["SALES"].index] <= 100_000 for deal in narrowed)
     assert all(deal.current[SERIES["RATING"].index] >= 40 for deal in narrowed)
+    assert all(deal.title.startswith("Tastwerk") for deal in narrowed)
     assert len(narrowed) < len(deals()) == len(deals(**limits))
 
 

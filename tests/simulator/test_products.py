@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -12,17 +13,23 @@ import pytest
 
 from pricecheck.keepa.tables import PRICE_TYPES, SERIES
 from pricecheck.simulator.products import ProductQuery, not_found, price_of, product
-from pricecheck.simulator.world import DAY, ORIGIN, find
+from pricecheck.simulator.series import Series, histories
+from pricecheck.simulator.stats import statistics
+from pricecheck.simulator.world import DAY, ORIGIN, Listing, find
 
 NOW = ORIGIN + 200 * DAY
 NEW = SERIES["NEW"].index
 
 
-def answer(asin: str = "B000000002", *, dense: bool = False, **query: Any) -> dict[str, Any]:
+def listing_of(asin: str) -> Listing:
     listing = find(1, 0.0, 3, asin, NOW)
     assert listing is not None
+    return listing
+
+
+def answer(asin: str = "B000000002", *, dense: bool = False, **query: Any) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(
-        product(listing, ProductQuery(3, asin, **query), NOW, dense=dense)
+        product(listing_of(asin), ProductQuery(3, asin, **query), NOW, dense=dense)
     )
     return made
 
@@ -72,10 +79,72 @@ def test_statistics_follow_from_the_histories(asin: str) -> None:
         if offered:
             assert stats["min"][series.index][1] == min(offered)
             assert stats["max"][series.index][1] == max(offered)
-            is_lowest = series.measure.value == "price" and values[-1] == min(offered)
-            assert stats["isLowest"][series.index] is is_lowest
+            assert stats["isLowest"][series.index] is (values[-1] == min(offered))
         else:
             assert stats["min"][series.index] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "lowest", "highest"),
+    [
+        ((500, 300, 400), (NOW - 20 * DAY, 300), (NOW - 60 * DAY, 500)),
+        ((500, -1, 400), (NOW - 10 * DAY, 400), (NOW - 60 * DAY, 500)),
+        ((-1, -1, -1), (-1, -1), (-1, -1)),
+    ],
+)
+def test_extremes_of_the_interval_begin_with_it(
+    values: tuple[int, ...], lowest: tuple[int, int], highest: tuple[int, int]
+) -> None:
+    """What was in force before counts from the first day; (-1, -1) is an interval of no offer."""
+    minutes = [NOW - days * DAY for days in (200, 90, 20, 10)]
+    known = histories(listing_of("B000000001"), NOW) | {NEW: Series(minutes, (99, *values))}
+
+    stats = statistics(known, 60, NOW)
+
+    assert (stats.min_in_interval[NEW], stats.max_in_interval[NEW]) == (lowest, highest)
+    assert stats.min[NEW] == (NOW - 200 * DAY, 99)
+
+
+def test_what_was_never_offered_has_no_extremes_in_the_interval_either() -> None:
+    """null, and not the (-1, -1) of an interval without an offer."""
+    known = histories(listing_of("B000000001"), NOW) | {NEW: Series([NOW - 90 * DAY], [-1])}
+
+    stats = statistics(known, 60, NOW)
+
+    assert stats.min_in_interval[NEW] is stats.max_in_interval[NEW] is None
+
+
+@pytest.mark.parametrize(
+    ("extras", "filled"),
+    [
+        ({}, set()),
+        ({"buybox": True}, {"BUY_BOX_SHIPPING"}),
+        ({"offers": 20}, {"BUY_BOX_SHIPPING", "NEW_FBM_SHIPPING", "NEW_FBA", "WAREHOUSE"}),
+    ],
+)
+def test_some_histories_are_filled_only_when_asked_for(
+    extras: dict[str, Any], filled: set[str]
+) -> None:
+    """The buy box's with `buybox`, the sellers' with `offers`; all others always."""
+    plain = {i for i, series in enumerate(answer()["csv"]) if series}
+
+    asked = {i for i, series in enumerate(answer(**extras)["csv"]) if series}
+
+    assert asked - plain == {SERIES[name].index for name in filled}
+    assert plain <= asked
+
+
+def test_a_history_with_shipping_repeats_points_and_agrees_with_new() -> None:
+    """Triples, some equal to the one before; where the merchant's offer is, it is the lowest."""
+    csv = answer("B0CHNGS001", offers=20)["csv"]
+    flat = csv[SERIES["NEW_FBM_SHIPPING"].index]
+    points = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+    new = dict(zip(csv[NEW][::2], csv[NEW][1::2], strict=True))
+
+    assert any(a[1:] == b[1:] for a, b in pairwise(points))
+    assert {price for _, price, _ in points} > {-1}
+    assert all(price in (-1, new[minute]) for minute, price, _ in points)
+    assert all(shipping == -1 for _, price, shipping in points if price == -1)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_averages_are_those_of_every_minute_in_stock(
 
     integral = Integral(series, begin, now)
 
-    expected = round(sum(offered) / len(offered)) if offered else -1
+    expected = sum(offered) // len(offered) if offered else -1
     assert integral.average(begin) == expected
     assert integral.out_of_stock_percent(begin) == round(
         100 * (len(each) - len(offered)) / len(each)
