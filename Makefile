@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-long check bench lock clean for-run for-dev
+.PHONY: help run test test-long check bench lock clean for-run for-dev for-bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ check: for-dev ## Lint, check the format and the types
 	@$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
 	@$(BIN)/mypy pricecheck tests $(PYTHON_SCRIPTS)
 
-bench: for-dev ## Measure speed and memory
+bench: for-bench ## Measure speed and memory
 	@$(BIN)/python scripts/bench
 
 lock: for-dev ## Pin the newest release of every dependency
@@ -44,3 +44,6 @@ for-run:
 
 for-dev:
 	@sh scripts/bootstrap dev
+
+for-bench:
+	@sh scripts/bootstrap bench
