@@ -10,6 +10,8 @@ import time
 
 import trio
 
+from pricecheck.timescale import TimeScale
+
 
 class ScaledClock(trio.abc.Clock):
     """trio's clock at `factor` times the speed, for a run in simulated time."""
@@ -29,3 +31,8 @@ class ScaledClock(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Return the real seconds until a simulated deadline."""
         return (deadline - self.current_time()) / self._factor
+
+
+def clock_of(time: TimeScale) -> ScaledClock | None:
+    """Return the clock for a trio run in this time; None, which is trio's own, for real time."""
+    return ScaledClock(time.factor) if time.factor != 1 else None

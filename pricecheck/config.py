@@ -167,6 +167,15 @@ class Config(_Section, frozen=True, kw_only=True):
         return self.simulation is not None or _is_loopback(self.keepa.url)
 
     @property
+    def prior_costs(self) -> dict[str, float]:
+        """Tokens a unit of each operation is expected to cost: a product, a page, a list."""
+        return {
+            "product": self.prices.unit_cost(self.costs),
+            "deal": self.costs.deal,
+            "bestsellers": self.costs.bestsellers,
+        }
+
+    @property
     def time(self) -> TimeScale:
         """The time that the daemon lives in."""
         simulation = self.simulation or Simulation()

@@ -20,25 +20,24 @@ import trio
 
 from pricecheck import __version__, config, logs, report, status, systemd, watchlist
 from pricecheck.bucket import Bucket
-from pricecheck.clock import ScaledClock
+from pricecheck.clock import clock_of
 from pricecheck.collect.bestsellers import collect_bestsellers
-from pricecheck.collect.calls import CallLog
+from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.deals import DerivedDeals, collect_deals
 from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.spending import Spender
 from pricecheck.config import Settings
 from pricecheck.errors import ConfigError, PricecheckError
 from pricecheck.instance import only_instance
-from pricecheck.keepa.client import KeepaClient, Timeouts
+from pricecheck.keepa.client import KeepaClient
 from pricecheck.logs import kv
-from pricecheck.outbox import Outbox
+from pricecheck.outbox import FILE_NAME, Outbox
 from pricecheck.snapshot import Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
 from pricecheck.watchlist import Watchlist
 
 log = logging.getLogger(__name__)
 
-OUTBOX_NAME: Final = "outbox.sqlite"
 _HOUR_S: Final = 3600
 _RETAIN_BITE: Final = 10_000
 
@@ -74,10 +73,10 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
     with only_instance(directory):
-        outbox = Outbox.open(directory / OUTBOX_NAME, now_ms=time.now_ms)
+        outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
             daemon = Daemon(plan, outbox, directory, strict=strict)
-            trio.run(daemon.run, clock=ScaledClock(time.factor) if time.factor != 1 else None)
+            trio.run(daemon.run, clock=clock_of(time))
         finally:
             outbox.close()
 
@@ -94,10 +93,8 @@ class Collectors:
         supervisor: Supervisor,
     ) -> None:
         settings = plan.settings.config
-        costs = msgspec.structs.asdict(settings.costs)
-        costs["product"] = settings.prices.unit_cost(settings.costs)
         self.plan = plan
-        self.bucket = Bucket(max_call_cost=settings.keepa.max_call_cost, costs=costs)
+        self.bucket = Bucket(max_call_cost=settings.keepa.max_call_cost, costs=settings.prior_costs)
         self.spender = Spender(client, self.bucket, outbox, calls, settings.time)
         self.derived = DerivedDeals()
         self.prices = PriceCollector(
@@ -186,15 +183,9 @@ class Daemon:
 
     async def _run_collectors(self, task_status: trio.TaskStatus[None]) -> None:
         plan, calls = self._plan, self._calls
-        keepa = plan.settings.config.keepa
-        # Time-outs are the network's, so they are meant in real time.
-        real = self._time.factor
-        timeouts = Timeouts(
-            keepa.connect_timeout * real, keepa.read_timeout * real, keepa.call_timeout * real
-        )
         marks = await trio.to_thread.run_sync(self._outbox.marks)
         async with (
-            KeepaClient(plan.key, url=keepa.url, timeouts=timeouts, on_call=calls.note) as client,
+            open_client(plan.settings, plan.key, calls) as client,
             trio.open_nursery() as nursery,
         ):
             supervisor = Supervisor(nursery, on_change=self._tell_systemd)

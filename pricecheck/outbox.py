@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from pricecheck.keepa.time import to_rfc3339
 from pricecheck.records import Record
 
 __all__ = [
+    "FILE_NAME",
     "Backlog",
     "Commit",
     "CorruptStoreError",
@@ -34,6 +35,9 @@ __all__ = [
     "Stored",
     "open_readonly",
 ]
+
+FILE_NAME: Final = "outbox.sqlite"
+"""What the outbox is called in the state directory."""
 
 _PAGE_OF_STATES = 10_000  # rows held in memory at once while all products are listed
 _VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds

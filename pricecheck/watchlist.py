@@ -168,7 +168,7 @@ def _watch(cells: tuple[str, ...], default: Watch) -> Watch:
     asin, domain, weight, target_price, every = cells
     code = _domain(domain, default.domain)
     return Watch(
-        _asin(asin),
+        parse_asin(asin),
         code,
         _weight(weight, default.weight),
         _price(target_price, BY_CODE[code].minor_digits),
@@ -176,7 +176,8 @@ def _watch(cells: tuple[str, ...], default: Watch) -> Watch:
     )
 
 
-def _asin(cell: str) -> str:
+def parse_asin(cell: str) -> str:
+    """Return the ASIN that a person wrote, in capitals. Raises InputError when it is none."""
     asin = cell.strip().upper()
     if ASIN.fullmatch(asin) is None:
         raise InputError(

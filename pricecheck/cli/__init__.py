@@ -6,6 +6,7 @@ and `--help` start as fast as click itself.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Final
@@ -15,28 +16,51 @@ import click
 from pricecheck import __version__
 from pricecheck.errors import PricecheckError
 
-_COMMANDS: Final = ("run",)
+_COMMANDS: Final = {
+    "init": "pricecheck.cli.init",
+    "run": "pricecheck.cli.run",
+    "status": "pricecheck.cli.status",
+    "check": "pricecheck.cli.check",
+    "history": "pricecheck.cli.history",
+    "deals": "pricecheck.cli.deals",
+    "bestsellers": "pricecheck.cli.bestsellers",
+    "config": "pricecheck.cli.config",
+    "simulate": "pricecheck.simulator.command",
+}
+"""The modules that hold the commands, in the order in which people meet them."""
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands live in modules of the same name."""
+    """A group whose commands are the `command` of a module each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which people meet them."""
+        """Return the names of all commands."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command."""
+        """Import a command; None when there is none of that name."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"pricecheck.cli.{cmd_name}").command
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
         return command
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="pricecheck")
+@click.version_option(__version__, "-V", "--version", prog_name="pricecheck")
 def _pricecheck() -> None:
-    """Watch Amazon prices through the Keepa API on a token budget."""
+    """Watch Amazon prices through the Keepa API on a token budget.
+
+    \b
+    Begin with:
+      pricecheck init             a config and a watchlist to fill in
+      pricecheck config check     is all of it right, and what will it cost?
+      pricecheck run              collect; systemd runs just this
+      pricecheck status           how it is doing
+
+    \b
+    Completion of commands and options, for this shell (bash; or zsh, fish):
+      eval "$(_PRICECHECK_COMPLETE=bash_source pricecheck)"
+    """
 
 
 def main() -> None:
@@ -44,7 +68,8 @@ def main() -> None:
     try:
         _pricecheck(prog_name="pricecheck")
     except PricecheckError as error:
-        click.echo(f"Error: {error.message}", err=True)
-        if error.remedy:
-            click.echo(f"  -> {error.remedy}", err=True)
+        # systemd reads the priority, where it reads at all.
+        priority = "<3>" if "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty() else ""
+        remedy = f"\n{priority}  {error.remedy}" if error.remedy else ""
+        click.echo(f"{priority}Error: {error.message}{remedy}", err=True)
         sys.exit(error.exit_code)

@@ -1,12 +1,22 @@
-"""The figures of the calls made: kept until they can be committed, and summed up for status."""
+"""The client that the collectors call, and the figures of the calls that were made."""
 
 from __future__ import annotations
 
-from pricecheck.keepa.client import Call
+from pricecheck.config import Settings
+from pricecheck.keepa.client import Call, KeepaClient, Timeouts
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.records import Metric, Record
 from pricecheck.snapshot import Totals
 from pricecheck.timescale import TimeScale
+
+
+def open_client(settings: Settings, key: str, calls: CallLog) -> KeepaClient:
+    """Return a client as the config asks for it, that reports its calls to `calls`."""
+    keepa, time = settings.config.keepa, settings.config.time
+    # Time-outs are the network's, so they are meant in real time.
+    seconds = (keepa.connect_timeout, keepa.read_timeout, keepa.call_timeout)
+    timeouts = Timeouts(*(each * time.factor for each in seconds))
+    return KeepaClient(key, url=keepa.url, timeouts=timeouts, on_call=calls.note)
 
 
 class CallLog:

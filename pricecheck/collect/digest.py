@@ -79,7 +79,7 @@ def digest_products(
     for watch in awaited.values():
         before = known.get(watch.asin) or Known()
         gone = msgspec.structs.replace(before, absent="not in Keepa's answer")
-        lessons.append(Lesson(None, [], gone))
+        lessons.append(Lesson(watch.asin, None, [], gone))
         states.append(_state(watch, at_ms, gone))
     commit = Commit(records=tuple(records), states=tuple(states), dead_letters=tuple(letters))
     return Digest(commit, lessons)

@@ -49,6 +49,7 @@ def recall(body: bytes | None) -> Known | None:
 class Lesson(msgspec.Struct, frozen=True):
     """What one answer teaches of one product."""
 
+    asin: str
     price: Price | None  # None when Keepa has no data on it
     changes: list[Change]
     known: Known
@@ -71,7 +72,9 @@ def learn(
     """
     if product.no_data is not None:
         before = known or Known()
-        return Lesson(None, [], msgspec.structs.replace(before, absent=product.no_data))
+        return Lesson(
+            product.asin, None, [], msgspec.structs.replace(before, absent=product.no_data)
+        )
     since = from_unix_ms(observed_ms - lookback_s * 1000)
     observed_at = to_rfc3339(observed_ms)
     last = dict(known.prices) if known else {}
@@ -86,7 +89,7 @@ def learn(
     price = _price(product, watch, market, last, known, observed_at)
     learned = Known(last_update=product.last_update, current_price=price.current_price, prices=last)
     categories = frozenset(product.categories or ()) | {product.root_category or 0}
-    return Lesson(price, changes, learned, categories)
+    return Lesson(product.asin, price, changes, learned, categories)
 
 
 def product_url(market: Marketplace, asin: str) -> str:

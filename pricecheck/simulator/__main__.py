@@ -7,11 +7,11 @@ import sys
 import click
 
 from pricecheck.errors import PricecheckError
-from pricecheck.simulator.command import simulate
+from pricecheck.simulator.command import command
 
 if __name__ == "__main__":
     try:
-        simulate(prog_name="pricecheck simulate")
+        command(prog_name="pricecheck simulate")
     except PricecheckError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append a JSON line per call to a file.",
 )
-def simulate(faults: tuple[str, ...], **options: object) -> None:
+def command(faults: tuple[str, ...], **options: object) -> None:
     """Serve a Keepa API on this machine, with invented products and prices.
 
     The same seed invents the same ones. No tokens are spent but its own.

@@ -1,0 +1,63 @@
+"""`pricecheck config check`: whether all of it is right, and what it will cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from pricecheck.cli._options import find_config
+
+if TYPE_CHECKING:
+    from pricecheck.daemon import Plan
+
+_DAY_S: Final = 86_400
+_BAD_LINES_SHOWN: Final = 20
+
+
+@click.group("config")
+def command() -> None:
+    """Look at the config."""
+
+
+@command.command()
+@click.argument("file", required=False)
+@click.option("--strict", is_flag=True, help="Refuse a watchlist with bad lines.")
+def check(file: str | None, strict: bool) -> None:
+    """Read config, watchlist and API key as `run` would, and say what they come to.
+
+    FILE is a pricecheck.toml; without it the usual places are searched. Nothing is spent, and
+    Keepa is not asked. Exits with 78 when `run` would refuse to start.
+    """
+    from pricecheck.daemon import read_plan
+
+    plan = read_plan(find_config(file), strict=strict)
+    watched = plan.watchlist
+    click.echo(f"config     {plan.settings.path or 'embedded defaults'}: right")
+    bad = f", {watched.bad_count:,} bad lines are skipped" if watched.bad_count else ""
+    click.echo(f"watchlist  {plan.settings.watchlist}: {len(watched.watches):,} products{bad}")
+    for line in watched.bad[:_BAD_LINES_SHOWN]:
+        click.secho(f"           line {line.line}: {line.reason}", fg="yellow")
+    simulated = plan.settings.config.simulated
+    click.echo(f"key        {'not needed, SIMULATED' if simulated else 'there'}")
+    click.echo(f"state      {plan.settings.state_directory()}")
+    total = 0.0
+    for name, tokens in _tokens_a_day(plan):
+        total += tokens
+        click.echo(f"spends     {tokens:10,.0f} tokens a day for {name}")
+    click.echo(f"           {total:10,.0f} in all; {total / 1440:,.1f} a minute")
+
+
+def _tokens_a_day(plan: Plan) -> list[tuple[str, float]]:
+    """Return what each task will spend a day by the configured costs."""
+    config = plan.settings.config
+    costs = config.prior_costs
+    checks = sum(_DAY_S / watch.every_s for watch in plan.watchlist.watches)
+    found = [("prices", checks * costs["product"])]
+    found += [
+        (rule.name, rule.pages * costs["deal"] * _DAY_S / rule.every) for rule in config.deals
+    ]
+    found += [
+        (rule.name, costs["bestsellers"] * _DAY_S / rule.every) for rule in config.bestsellers
+    ]
+    return found
