@@ -1,0 +1,74 @@
+"""`pricecheck config check`: all that can be wrong is said before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+async def test_says_what_will_be_spent(run: Run, home: Path) -> None:
+    """Four products every six hours are 16 tokens a day; deals and lists are added."""
+    (home / "watchlist.csv").write_text("asin\nB000000001\nB000000002\nB000000003\nB000000004\n")
+    with (home / "pricecheck.toml").open("a") as file:
+        file.write('[[deals]]\ndomain = "DE"\nevery = "1h"\n')
+        file.write('[[bestsellers]]\ndomain = "DE"\ncategory = 1\nevery = "1d"\n')
+
+    done = await run("config", "check")
+
+    assert done.returncode == 0
+    assert "4 products" in done.stdout
+    figures = [line.split() for line in done.stdout.splitlines() if " tokens a day" in line]
+    assert [(line[1], line[-1]) for line in figures] == [
+        ("16", "prices"),
+        ("120", "deals:DE"),
+        ("50", "bestsellers:DE:1"),
+    ]
+    assert "186 in all" in done.stdout
+
+
+async def test_lists_the_bad_lines_and_refuses_them_when_strict(run: Run, home: Path) -> None:
+    """Each with its number and reason; `--strict` makes them an error."""
+    (home / "watchlist.csv").write_text("asin\nB000000001\nnonsense\n")
+
+    lenient = await run("config", "check")
+    strict = await run("config", "check", "--strict")
+
+    assert lenient.returncode == 0
+    assert "line 3: 'nonsense' is not an ASIN" in lenient.stdout
+    assert strict.returncode == 78
+    assert "line 3" in strict.stderr
+
+
+async def test_a_wrong_key_is_named_with_its_file_and_a_remedy(run: Run, home: Path) -> None:
+    """Exit code 78, the file, the key, and what was probably meant."""
+    (home / "pricecheck.toml").write_text("[prices]\nevry = '6h'\n")
+
+    done = await run("config", "check")
+
+    assert done.returncode == 78
+    assert done.stderr == (
+        "Error: pricecheck.toml: unknown key prices.evry\n  did you mean every?\n"
+    )
+
+
+async def test_without_an_api_key_it_says_how_to_give_one(run: Run, home: Path) -> None:
+    """The real Keepa needs a key; the message names the ways."""
+    (home / "pricecheck.toml").write_text("")
+
+    done = await run("config", "check")
+
+    assert done.returncode == 78
+    assert "no Keepa API key" in done.stderr
+    assert "KEEPA_API_KEY" in done.stderr
+
+
+async def test_errors_carry_a_priority_when_the_journal_reads(run: Run, home: Path) -> None:
+    """`journalctl -p err` shows why a service did not start."""
+    (home / "pricecheck.toml").write_text("x = 1\n")
+
+    done = await run("run", env={"JOURNAL_STREAM": "8:1"})
+
+    assert done.returncode == 78
+    assert all(line.startswith("<3>") for line in done.stderr.splitlines())
+    assert not (home / "state").exists()

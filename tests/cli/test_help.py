@@ -1,0 +1,100 @@
+"""The command explains itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pricecheck import __version__
+from tests.cli.conftest import Run
+
+COMMANDS = (
+    "init",
+    "run",
+    "status",
+    "check",
+    "history",
+    "deals",
+    "bestsellers",
+    "config",
+    "simulate",
+)
+
+
+async def test_help_lists_every_command(run: Run) -> None:
+    """Whoever types the name alone learns what there is."""
+    done = await run("--help")
+
+    assert done.returncode == 0
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert tuple(line.split()[0] for line in listed) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_every_command_says_what_it_does(run: Run, name: str) -> None:
+    """Each has a help text of its own."""
+    done = await run(name, "--help")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: pricecheck {name}")
+    assert len(done.stdout.splitlines()) > 5
+
+
+async def test_version(run: Run) -> None:
+    """The version is that of the package."""
+    done = await run("--version")
+
+    assert done.stdout == f"pricecheck, version {__version__}\n"
+
+
+async def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    """Exit code 2, and the name that was not understood."""
+    done = await run("chekc")
+
+    assert done.returncode == 2
+    assert "chekc" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_shells_complete_it(run: Run, shell: str) -> None:
+    """The script that the help names is there for each shell."""
+    done = await run(env={"_PRICECHECK_COMPLETE": f"{shell}_source"})
+
+    assert done.returncode == 0
+    assert "pricecheck" in done.stdout
+
+
+async def test_completion_knows_commands_and_options(run: Run) -> None:
+    """A word begun is completed."""
+    env = {
+        "_PRICECHECK_COMPLETE": "bash_complete",
+        "COMP_WORDS": "pricecheck st",
+        "COMP_CWORD": "1",
+    }
+    commands = await run(env=env)
+    env |= {"COMP_WORDS": "pricecheck status --w", "COMP_CWORD": "2"}
+    options = await run(env=env)
+
+    assert commands.stdout == "plain,status\n"
+    assert options.stdout == "plain,--watch\n"
+
+
+@pytest.mark.parametrize("command", ["status", "--help"])
+def test_quick_commands_import_nothing_heavy(command: str) -> None:
+    """An operator in a hurry waits for neither trio nor httpx, rich or the clients of sinks."""
+    code = (
+        "import sys; sys.argv = ['pricecheck', sys.argv[1]]\n"
+        "from pricecheck.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'trio', 'httpx', 'rich', 'elasticsearch', 'sqlite3'}\n"
+        "print('HEAVY', *(heavy & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1].split() == ["HEAVY"]

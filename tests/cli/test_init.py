@@ -1,0 +1,96 @@
+"""`pricecheck init` and the examples that it writes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from pricecheck import config, watchlist
+from pricecheck.durations import parse_duration
+from tests.cli.conftest import Run
+
+WITHOUT_DEFAULT = {("keepa", "key_file"), ("prices", "update")}
+EXAMPLE = Path(config.__file__).parent / "examples" / "pricecheck.toml"
+
+
+async def test_writes_both_files_and_says_what_comes_next(run: Run, home: Path) -> None:
+    """A new user gets a config and a watchlist, and the commands to go on with."""
+    done = await run("init", "new")
+
+    assert done.returncode == 0
+    assert watchlist.load(home / "new/watchlist.csv", domain="DE").watches == ()
+    assert config.load(home / "new/pricecheck.toml").config == config.Config()
+    assert "pricecheck config check new/pricecheck.toml" in done.stdout
+
+
+async def test_never_overwrites(run: Run, home: Path) -> None:
+    """What somebody has written stays."""
+    (home / "watchlist.csv").write_text("asin\nB000000001\n")
+
+    done = await run("init", ".")
+
+    assert done.returncode == 0
+    assert (home / "watchlist.csv").read_text() == "asin\nB000000001\n"
+    assert "watchlist.csv exists and stays as it is" in done.stdout
+
+
+async def test_a_directory_that_can_not_be_is_explained(run: Run, home: Path) -> None:
+    """A file stands where the directory should be."""
+    (home / "taken").write_text("")
+
+    done = await run("init", "taken/new")
+
+    assert done.returncode != 0
+    assert "taken/new" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def uncommented() -> str:
+    """Return the example with every commented-out key in force; tables of rules as they are."""
+    return re.sub(r"^# ?(?=(\w+ = |\[\[))", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def test_the_example_shows_every_key_and_its_real_default() -> None:
+    """Whoever takes the comment sign away gets what the program does anyway."""
+    shown = tomllib.loads(uncommented())
+
+    for name in ("keepa", "prices", "outbox", "costs"):
+        section = getattr(config.Config(), name)
+        for key, value in shown[name].items():
+            default = getattr(section, key)
+            if (name, key) in WITHOUT_DEFAULT:
+                assert default is None
+            elif isinstance(default, config.Duration):
+                assert parse_duration(value) == default, key
+            else:
+                assert value == default, key
+    assert parse_duration(shown["stall_after"]) == config.Config().stall_after
+    assert shown["log_level"] == config.Config().log_level
+
+
+def test_the_example_with_every_key_in_force_can_be_read(tmp_path: Path) -> None:
+    """No key in it is misspelt, the rules for deals and best sellers included."""
+    path = tmp_path / "pricecheck.toml"
+    path.write_text(uncommented())
+
+    loaded = config.load(path).config
+
+    assert [rule.name for rule in loaded.deals] == ["deals:DE:340843031"]
+    assert [rule.name for rule in loaded.bestsellers] == ["bestsellers:DE:340843031"]
+
+
+def test_the_example_names_every_key_there_is() -> None:
+    """A key that is not in the example can't be found by who reads it."""
+    shown = tomllib.loads(uncommented())
+    tables = {
+        "keepa": config.Keepa,
+        "prices": config.Prices,
+        "outbox": config.Outbox,
+        "costs": config.Costs,
+    }
+
+    for name, table in tables.items():
+        assert set(table.__struct_fields__) - set(shown[name]) <= {"url"}
+    assert set(config.DealRule.__struct_fields__) == set(shown["deals"][0])
+    assert set(config.BestsellersRule.__struct_fields__) == set(shown["bestsellers"][0])
