@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +21,7 @@ from pricecheck import systemd
 from pricecheck.durations import parse_duration
 from pricecheck.errors import ConfigError, PricecheckError
 from pricecheck.keepa.tables import BY_CODE, PRICES, Marketplace, marketplace
+from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
 
 FILE_NAME: Final = "pricecheck.toml"
@@ -140,6 +141,55 @@ class Outbox(_Section, frozen=True, kw_only=True):
     metrics_cap: Annotated[int, Meta(ge=0)] = 100_000
 
 
+class Names(_Section, frozen=True, kw_only=True):
+    """What topics and indices are called: `prefix`, then the name of the kind of record."""
+
+    prefix: str = ""
+    price: str = TOPICS["price"]
+    change: str = TOPICS["change"]
+    deal: str = TOPICS["deal"]
+    bestseller: str = TOPICS["bestseller"]
+    metric: str = TOPICS["metric"]
+    alert: str = TOPICS["alert"]
+
+    def by_kind(self) -> dict[str, str]:
+        """Return the whole name of each kind's topic and index."""
+        return {kind: self.prefix + getattr(self, kind) for kind in TOPICS}
+
+
+class Elasticsearch(_Section, frozen=True, kw_only=True):
+    """Where and how to deliver to Elasticsearch; without this section, nothing goes there.
+
+    The API key comes from ELASTICSEARCH_API_KEY, a systemd credential or `api_key_file`, the
+    password from ELASTICSEARCH_PASSWORD, a systemd credential or `password_file`.
+    """
+
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1)] = ("http://localhost:9200",)
+    api_key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    layout: Literal["index", "data_stream"] = "index"  # of prices, changes and metrics
+    templates: bool = True  # false: somebody else makes templates and indices
+    request_timeout: Duration = Duration(60)
+
+
+class Kafka(_Section, frozen=True, kw_only=True):
+    """Where and how to deliver to Kafka; without this section, nothing goes there.
+
+    `options` are librdkafka's own (TLS, SASL, ...), and win over what is set here. The SASL
+    password comes from KAFKA_SASL_PASSWORD, a systemd credential, `sasl_password_file` or them.
+    """
+
+    brokers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("localhost:9092",)
+    create_topics: bool = True
+    partitions: Annotated[int, Meta(ge=1)] = 3
+    replication: Annotated[int, Meta(ge=1)] | None = None  # None: the broker's default
+    retention: Duration | None = None  # None: the broker's default
+    sasl_password_file: str | None = None
+    options: dict[str, str | int | float | bool] = {}
+
+
 class Simulation(_Section, frozen=True, kw_only=True):
     """Time against a simulator: `time_factor` simulated seconds in each real one."""
 
@@ -159,6 +209,9 @@ class Config(_Section, frozen=True, kw_only=True):
     deals: tuple[DealRule, ...] = ()
     bestsellers: tuple[BestsellersRule, ...] = ()
     outbox: Outbox = Outbox()
+    names: Names = Names()
+    elasticsearch: Elasticsearch | None = None
+    kafka: Kafka | None = None
     simulation: Simulation | None = None
 
     @property
@@ -206,6 +259,18 @@ class Settings(msgspec.Struct, frozen=True):
             return Path(systemd.split(":")[0])
         home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
         return Path(home) / "pricecheck"
+
+    def secret(self, name: str, file: str | None) -> str | None:
+        """Return a sink's secret: from the environment, a systemd credential, or a file.
+
+        `name` is the credential's, such as kafka-sasl-password; the variable is called
+        KAFKA_SASL_PASSWORD then. None when there is none; ConfigError when it can't be read.
+        """
+        if secret := os.environ.get(name.upper().replace("-", "_"), "").strip():
+            return secret
+        if secret := systemd.credential(name) or "":
+            return secret
+        return _read_key(self.folder / Path(file).expanduser(), name) if file else None
 
     def api_key(self) -> str:
         """Return the API key: from the environment, a systemd credential, or keepa.key_file.
@@ -291,6 +356,7 @@ def _check(config: Config) -> None:
         )
     if 0 < config.prices.offers < _LEAST_OFFERS:
         raise ConfigError("prices.offers: Keepa takes 20 to 100", remedy="0 asks for none")
+    _check_sinks(config)
     tasks = [rule.name for rule in config.deals]
     tasks += [rule.name for rule in config.bestsellers]
     if twice := {name for name in tasks if tasks.count(name) > 1}:
@@ -307,6 +373,43 @@ def _check(config: Config) -> None:
             )
 
 
+def _check_sinks(config: Config) -> None:
+    names = config.names.by_kind()
+    for kind, name in names.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", name):
+            raise ConfigError(
+                f"names.{kind}: {name!r} can't name both a topic and an index",
+                remedy="use a-z, 0-9, '-', '_' and '.', and begin with a letter or digit",
+            )
+        if list(names.values()).count(name) > 1:
+            raise ConfigError(
+                f"names.{kind}: {name!r} is used twice", remedy="each kind needs its own"
+            )
+    for host in config.elasticsearch.hosts if config.elasticsearch else ():
+        url = urlsplit(host)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username:
+            raise ConfigError(
+                f"elasticsearch.hosts: {host!r} is not an address",
+                remedy="write it like https://search.example.net:9200; "
+                "user and password stand apart",
+            )
+    for option in config.kafka.options if config.kafka else ():
+        if option in _OURS_IN_KAFKA:
+            raise ConfigError(
+                f"kafka.options: {option} can't be changed, for delivery depends on it",
+                remedy="leave it out",
+            )
+
+
+_OURS_IN_KAFKA: Final = (
+    "acks",
+    "bootstrap.servers",
+    "delivery.report.only.error",
+    "enable.idempotence",
+    "message.timeout.ms",
+    "request.required.acks",
+    "transactional.id",
+)
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LEAST_OFFERS: Final = 20
 
@@ -334,20 +437,23 @@ def _known_keys(place: str) -> list[str]:
         "deals": DealRule,
         "bestsellers": BestsellersRule,
         "outbox": Outbox,
+        "names": Names,
+        "elasticsearch": Elasticsearch,
+        "kafka": Kafka,
         "simulation": Simulation,
     }
     return list(tables[re.sub(r"\[.*", "", place)].__struct_fields__)
 
 
-def _read_key(path: Path) -> str:
+def _read_key(path: Path, name: str = "API key") -> str:
     try:
         key = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}: the API key can't be read: {error}", remedy="check owner and mode"
+            f"{path}: the {name} can't be read: {error}", remedy="check owner and mode"
         ) from None
     if not key:
-        raise ConfigError(f"{path}: holds no API key", remedy="put the key on its first line")
+        raise ConfigError(f"{path}: holds no {name}", remedy="put it on the first line")
     return key
 
 

@@ -195,8 +195,8 @@ class Outbox:
 
     # What the relays do.
 
-    def read(self, relay: str, *, limit: int, max_bytes: int) -> list[Stored]:
-        """Return the records after the relay's cursor, oldest first.
+    def read(self, relay: str, *, limit: int, max_bytes: int, after: int = 0) -> list[Stored]:
+        """Return the records after the relay's cursor, and after a seq, oldest first.
 
         At most `limit` of them, with bodies of at most `max_bytes` together; but always one if
         there is one, so that a record larger than that can't stop a relay.
@@ -206,9 +206,9 @@ class Outbox:
         with self._lock, _schema.explained(self.path):
             rows = self._db.execute(
                 "SELECT seq, created_ms, kind, id, key, body FROM records"
-                " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = ?), 0)"
+                " WHERE seq > max(?, coalesce((SELECT cursor FROM relays WHERE name = ?), 0))"
                 " ORDER BY seq LIMIT ?",
-                (relay, limit),
+                (after, relay, limit),
             )
             for seq, created_ms, *fields in rows:
                 record = Record(*fields)
