@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ from pricecheck.simulator.bucket import ServerBucket
 from pricecheck.simulator.faults import HTML, REFUSALS, UNANSWERED, Dice, RefusedError, spoil
 from pricecheck.simulator.ledger import Entry
 from pricecheck.simulator.settings import PATHS, Settings
-from pricecheck.simulator.world import find
+from pricecheck.simulator.world import draw, find
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class Api:
         )
         self._dice = Dice(settings)
         self._recording = replay.load(settings.replay) if settings.replay else None
+        self._repeated = lru_cache(maxsize=settings.distinct)(self._made)
 
     def answer(self, request: Request) -> Reply:
         """Answer a request: refuse it or charge it, and spoil the answer if a fault strikes."""
@@ -196,8 +198,18 @@ class Api:
     def _product(self, query: products.ProductQuery, asin: str, now: int) -> bytes | None:
         if self._recording is not None:
             return self._recording.get((query.domain, asin))
+        # The answer to any one of a batch is that to a query for it alone, so it can be kept.
+        query = msgspec.structs.replace(query, asin=asin)
+        if self._settings.distinct is None:
+            return self._made(query, now)
+        repeated = f"B{draw(asin) % self._settings.distinct:09d}"
+        body = self._repeated(msgspec.structs.replace(query, asin=repeated), now)
+        # Its own ASIN is the first thing that a product says.
+        return body and body.replace(repeated.encode(), asin.encode(), 1)
+
+    def _made(self, query: products.ProductQuery, now: int) -> bytes | None:
         world = self._settings
-        listing = find(world.seed, world.not_found, query.domain, asin, now)
+        listing = find(world.seed, world.not_found, query.domain, query.asin, now)
         return products.product(listing, query, now, dense=world.bulk) if listing else None
 
     def _deals(self, request: Request, now: int) -> _Content:

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 )
 @click.option("--bulk", is_flag=True, help="Products of real size, about 208 kB each.")
 @click.option(
+    "--distinct",
+    type=click.IntRange(1),
+    help="How many products differ; further ones repeat them, which is quicker.",
+)
+@click.option(
     "--not-found",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,

@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     time_factor: float = 1.0  # simulated milliseconds in a real one
     epoch_ms: int | None = None  # when simulated and real time agree; None: at the start
     bulk: bool = False  # products of real size, about 208 kB of JSON
+    distinct: int | None = None  # products that differ; further ASINs repeat them, for speed
     not_found: float = 0.0  # share of ASINs that do not exist
     no_deals: bool = False  # a plan without /deal
     replay: Path | None = None  # directory of recorded /product answers

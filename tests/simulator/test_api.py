@@ -236,6 +236,19 @@ async def test_best_sellers_have_a_list_or_null(simulate: Simulate) -> None:
     assert unknown.json()["bestSellersList"] is None
 
 
+async def test_products_beyond_the_distinct_ones_repeat_them(simulate: Simulate) -> None:
+    """Each has its own ASIN and one of the few histories, the same whoever asks."""
+    keepa = await simulate(distinct=3, time_factor=1e-6)
+    asins = [f"B0{number:08d}" for number in range(30)]
+
+    answer = (await keepa.get("/product", params={"domain": 3, "asin": ",".join(asins)})).json()
+    alone = (await keepa.get("/product", params={"domain": 3, "asin": asins[9]})).json()
+
+    assert [product["asin"] for product in answer["products"]] == asins
+    assert len({json.dumps(product["csv"]) for product in answer["products"]}) == 3
+    assert alone["products"][0]["csv"][1] == answer["products"][9]["csv"][1]
+
+
 RECORDED = b'{"asin":"B0RECORD01","domainId":3, "title" : "x",  "unknown":[1,null], "csv":null}'
 
 
