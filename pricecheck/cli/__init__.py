@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "history": "pricecheck.cli.history",
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",
+    "outbox": "pricecheck.cli.outbox",
     "config": "pricecheck.cli.config",
     "simulate": "pricecheck.simulator.command",
 }

@@ -8,8 +8,11 @@ from typing import Final
 from pricecheck.keepa.tables import MARKETPLACES
 
 _DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
-_TEXTS: Final = ("ASIN", "Title", "Market", "Type", "When")
+_TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason")
 """The columns that are not figures."""
+
+_GIVES_WAY: Final = ("Title", "Reason")
+"""The columns that are cut where the terminal is too narrow."""
 
 _SIZES: Final = ("B", "kB", "MB", "GB")
 
@@ -37,10 +40,7 @@ def size(count: float) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows on standard output; a column `Title` is cut where the terminal is too narrow.
-
-    Columns that hold nothing but dashes are left out.
-    """
+    """Print rows on standard output, without the columns that hold nothing but dashes."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -55,7 +55,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         # A column that may wrap gives way first, and its cells are cut instead.
         table.add_column(
             header,
-            no_wrap=header != "Title",
+            no_wrap=header not in _GIVES_WAY,
             justify="left" if header in _TEXTS else "right",
         )
     for row in zip(*(cells for _, cells in columns), strict=True):

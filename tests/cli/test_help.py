@@ -18,6 +18,7 @@ COMMANDS = (
     "history",
     "deals",
     "bestsellers",
+    "outbox",
     "config",
     "simulate",
 )
