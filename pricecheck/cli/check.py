@@ -17,7 +17,7 @@ from pricecheck.cli._format import amount, percent, print_table
 from pricecheck.cli._options import config_option, domain_option, json_option, say_simulated
 
 if TYPE_CHECKING:
-    from pricecheck.collect.products import Lesson
+    from pricecheck.collect.once import Checked
     from pricecheck.config import Settings
     from pricecheck.keepa.tables import Marketplace
     from pricecheck.outbox import Outbox
@@ -57,9 +57,16 @@ def command(
         click.confirm(f"This costs about {cost:,} tokens. Go on?", abort=True, err=True)
     key = settings.api_key()
     with _outbox(settings) as outbox:
-        lessons = _run(settings, key, market, wanted, outbox)
-    _show(settings, market, wanted, lessons, as_json=as_json)
-    if not any(lesson.price for lesson in lessons.values()):
+        checked = _run(settings, key, _watches(settings, market, wanted), outbox)
+    say_simulated(settings)
+    prices = [lesson.price for lesson in checked.lessons.values() if lesson.price]
+    _show(market, prices, as_json=as_json)
+    for letter in checked.set_aside:
+        click.echo(f"{letter.key}: Keepa's answer can't be read: {letter.reason}", err=True)
+    for asin, lesson in checked.lessons.items():
+        if lesson.price is None:
+            click.echo(f"{asin}: {lesson.known.absent} on amazon.{market.tld}", err=True)
+    if not prices:
         sys.exit(1)
 
 
@@ -83,77 +90,27 @@ def _outbox(settings: Settings) -> Iterator[Outbox]:
             outbox.close()
 
 
-def _run(
-    settings: Settings, key: str, market: Marketplace, asins: list[str], outbox: Outbox
-) -> dict[str, Lesson]:
+def _run(settings: Settings, key: str, watches: list[Watch], outbox: Outbox) -> Checked:
+    """Check the products, with a progress bar where somebody watches."""
     import trio
+    from rich.console import Console
+    from rich.progress import Progress
 
     from pricecheck import logs
     from pricecheck.clock import clock_of
+    from pricecheck.collect.once import check_once
 
     logs.setup("WARNING")
     logs.redact(key)
-    check = partial(_check, settings, key, market, asins, outbox)
-    return trio.run(check, clock=clock_of(settings.config.time))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("asking Keepa", total=len(watches))
 
+        def tell(done: int, waits_for: str) -> None:
+            progress.update(bar, completed=done, description=waits_for or "asking Keepa")
 
-async def _check(
-    settings: Settings, key: str, market: Marketplace, asins: list[str], outbox: Outbox
-) -> dict[str, Lesson]:
-    """Ask for the products, as many at a time as bucket and API take; return what was learned."""
-    from pricecheck.bucket import Bucket
-    from pricecheck.collect.calls import CallLog, open_client
-    from pricecheck.collect.deals import DerivedDeals
-    from pricecheck.collect.digest import digest_products
-    from pricecheck.collect.products import recall
-    from pricecheck.collect.spending import Priority, Spender
-    from pricecheck.keepa.client import ProductQuery, ProductsAnswer
-    from pricecheck.keepa.tables import MAX_ASINS
-    from pricecheck.outbox import Commit
-    from pricecheck.supervisor import Heartbeat
-
-    config = settings.config
-    prices = config.prices
-    query = ProductQuery(prices.stats_days, None, prices.buybox, prices.offers, prices.update)
-    calls = CallLog(config.time)
-    lessons: dict[str, Lesson] = {}
-
-    def keep(watches: list[Watch], answer: ProductsAnswer) -> Commit:
-        stored = outbox.states(market.code, [watch.asin for watch in watches])
-        digest = digest_products(
-            answer,
-            watches,
-            {asin: recall(body) for asin, body in stored.items()},
-            now_ms=config.time.now_ms(),
-            lookback_s=prices.lookback,
-            derived=DerivedDeals(),
-        )
-        lessons.update((lesson.asin, lesson) for lesson in digest.lessons)
-        for letter in digest.commit.dead_letters:
-            click.echo(f"{letter.key}: Keepa's answer can't be read: {letter.reason}", err=True)
-        return digest.commit
-
-    async with open_client(settings, key, calls) as client:
-        bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
-        spender = Spender(client, bucket, outbox, calls, config.time)
-        await spender.settle_doubts()
-        heartbeat = Heartbeat(math.inf, lambda: _say(heartbeat.why))
-        watches = _watches(settings, market, asins)
-        most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate("product")))
-        for first in range(0, len(watches), most):
-            some = watches[first : first + most]
-            names = [watch.asin for watch in some]
-            await spender.spend(
-                "product",
-                len(some),
-                Priority.PRICES,
-                heartbeat,
-                send=partial(client.products, market, names, query),
-                keep=partial(keep, some),
-            )
-            if len(watches) > most:
-                _say(f"{min(first + most, len(watches)):,} of {len(watches):,} products checked")
-    return lessons
+        check = partial(check_once, settings, key, watches, outbox, tell)
+        return trio.run(check, clock=clock_of(settings.config.time))
 
 
 def _watches(settings: Settings, market: Marketplace, asins: list[str]) -> list[Watch]:
@@ -174,31 +131,13 @@ def _watches(settings: Settings, market: Marketplace, asins: list[str]) -> list[
     ]
 
 
-def _say(text: str) -> None:
-    if text and sys.stderr.isatty():
-        click.secho(text, dim=True, err=True)
-
-
-def _show(
-    settings: Settings,
-    market: Marketplace,
-    asins: list[str],
-    lessons: dict[str, Lesson],
-    *,
-    as_json: bool,
-) -> None:
-    import msgspec
-
-    prices = [lesson.price for lesson in lessons.values() if lesson.price]
-    say_simulated(settings)
+def _show(market: Marketplace, prices: list[Price], *, as_json: bool) -> None:
     if as_json:
+        import msgspec
+
         click.echo(msgspec.json.format(msgspec.json.encode(prices), indent=2))
     elif prices:
         _show_table(market, prices)
-    for asin in asins:
-        lesson = lessons.get(asin)
-        if lesson is not None and lesson.price is None:
-            click.echo(f"{asin}: {lesson.known.absent} on amazon.{market.tld}", err=True)
 
 
 def _show_table(market: Marketplace, prices: list[Price]) -> None:

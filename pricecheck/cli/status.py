@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -46,11 +47,13 @@ def command(settings: Settings, as_json: bool, watch: bool) -> None:
 
     directory = settings.state_directory()
     snapshot = ask(directory)
-    while watch:
-        show(snapshot, as_json=as_json, clear=not as_json and sys.stdout.isatty())
-        time.sleep(2)
-        snapshot = ask(directory)
-    show(snapshot, as_json=as_json)
+    with suppress(KeyboardInterrupt):
+        while watch:
+            show(snapshot, as_json=as_json, clear=not as_json and sys.stdout.isatty())
+            time.sleep(2)
+            snapshot = ask(directory)
+    if not watch:
+        show(snapshot, as_json=as_json)
     sys.exit(0 if snapshot.health == "ok" else _DEGRADED)
 
 

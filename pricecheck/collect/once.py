@@ -1,0 +1,85 @@
+"""A check of some products now, for the command line: beside the daemon, or without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from pricecheck.bucket import Bucket
+from pricecheck.collect.calls import CallLog, open_client
+from pricecheck.collect.deals import DerivedDeals
+from pricecheck.collect.digest import digest_products
+from pricecheck.collect.products import Lesson, recall
+from pricecheck.collect.spending import Priority, Spender
+from pricecheck.config import Settings
+from pricecheck.keepa.client import ProductQuery, ProductsAnswer
+from pricecheck.keepa.tables import BY_CODE, MAX_ASINS
+from pricecheck.outbox import Commit, DeadLetter, Outbox
+from pricecheck.supervisor import Heartbeat
+from pricecheck.watchlist import Watch
+
+
+class Checked(msgspec.Struct):
+    """What a check has brought so far."""
+
+    lessons: dict[str, Lesson]  # by ASIN
+    set_aside: list[DeadLetter]  # products whose answer could not be read
+
+
+async def check_once(
+    settings: Settings,
+    key: str,
+    watches: Sequence[Watch],
+    outbox: Outbox,
+    tell: Callable[[int, str], None],
+) -> Checked:
+    """Check products of one marketplace, as many at a time as bucket and API take.
+
+    What is learned is committed as the daemon would. `tell` is told how many products are done,
+    and what is waited for. Raises KeepaError when Keepa brings nothing.
+    """
+    config = settings.config
+    prices = config.prices
+    market = BY_CODE[watches[0].domain]
+    query = ProductQuery(prices.stats_days, None, prices.buybox, prices.offers, prices.update)
+    calls = CallLog(config.time)
+    checked = Checked({}, [])
+
+    def keep(some: Sequence[Watch], answer: ProductsAnswer) -> Commit:
+        stored = outbox.states(market.code, [watch.asin for watch in some])
+        digest = digest_products(
+            answer,
+            some,
+            {asin: recall(body) for asin, body in stored.items()},
+            now_ms=config.time.now_ms(),
+            lookback_s=prices.lookback,
+            derived=DerivedDeals(),
+        )
+        checked.lessons.update((lesson.asin, lesson) for lesson in digest.lessons)
+        checked.set_aside += digest.commit.dead_letters
+        return digest.commit
+
+    async with open_client(settings, key, calls) as client:
+        bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
+        spender = Spender(client, bucket, outbox, calls, config.time)
+        await spender.settle_doubts()
+        most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate("product")))
+        done = 0
+        heartbeat = Heartbeat(math.inf, lambda: tell(done, heartbeat.why))
+        while done < len(watches):
+            some = watches[done : done + most]
+            names = [watch.asin for watch in some]
+            await spender.spend(
+                "product",
+                len(some),
+                Priority.PRICES,
+                heartbeat,
+                send=partial(client.products, market, names, query),
+                keep=partial(keep, some),
+            )
+            done += len(some)
+            tell(done, "")
+    return checked
