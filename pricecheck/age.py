@@ -51,7 +51,7 @@ def gain(x: float) -> float:
 def inverse_gain(y: float) -> float:
     """Return the x at which `gain` is y, within 1e-9 of it."""
     if y < 1:
-        x = (3 * y) ** (1 / 3)
+        x: float = (3 * y) ** (1 / 3)
         x += x * x / 8
     else:
         x = math.sqrt(2 * y + 2)
@@ -80,7 +80,9 @@ def mean_age(wait: float, rate: float) -> float:
     """Return the mean age, in days, of a product checked every `wait` days."""
     x = rate * wait
     if x < _SERIES_BELOW:
-        return wait * x * (1 / 6 - x * (1 / 24 - x * (1 / 120 - x * (1 / 720 - x / 5040))))
+        # The sum of (-1)^(k+1) x^k / (k+2)! from k = 1 to 7.
+        tail = 1 / 720 - x * (1 / 5040 - x * (1 / 40320 - x / 362880))
+        return wait * x * (1 / 6 - x * (1 / 24 - x * (1 / 120 - x * tail)))
     return wait * (0.5 - (x + math.expm1(-x)) / (x * x))
 
 
