@@ -3,7 +3,8 @@
 Statuses and error bodies are those of Keepa's own Java client (KeepaAPI, RequestError). Each
 error class answers three questions, so that no caller has to read a status code:
 `retry_after_ms` (None: the same request will fail again), `paid` (may tokens have gone although
-no envelope came back?), and `smaller` (is a smaller request worth trying?).
+no envelope came back?), and `smaller` (is a smaller request worth trying?). What a server says
+may echo the request, so every message is redacted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 from pricecheck.errors import PricecheckError
 from pricecheck.keepa.wire import Envelope, Fault
+from pricecheck.logs import redacted
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -37,7 +39,7 @@ class KeepaError(PricecheckError):
         status: int | None = None,
         envelope: Envelope | None = None,
     ) -> None:
-        super().__init__(message, remedy=remedy)
+        super().__init__(redacted(message), remedy=remedy)
         self.status = status
         self.envelope = envelope
 
@@ -48,7 +50,7 @@ class KeepaError(PricecheckError):
 
 
 class UnreachableError(KeepaError):
-    """No request was sent: no route, no name, connection refused, no TLS."""
+    """No request reached Keepa: no route, no name, connection refused, no TLS, led elsewhere."""
 
     default_retry_ms = 5_000
 
@@ -110,14 +112,19 @@ class NotEnoughTokensError(KeepaError):
     @property
     def retry_after_ms(self) -> int:
         """Until the next refill, and 100 ms more, as Keepa's own client waits."""
-        return (self.envelope.refill_in_ms if self.envelope else _MINUTE_MS) + 100
+        told = self.envelope.refill_in_ms if self.envelope else _MINUTE_MS
+        return min(max(told, 0), _HOUR_MS) + 100
 
 
 class ServerError(KeepaError):
-    """5xx, or a status that Keepa does not document: its side is out of order."""
+    """5xx, or a status that Keepa does not document: its side is out of order.
+
+    Perhaps one product of many makes it stumble, so a smaller request is worth trying.
+    """
 
     default_retry_ms = 30_000
     paid = True
+    smaller = True
 
 
 def of_answer(status: int, fault: Fault | None, envelope: Envelope | None) -> KeepaError | None:
@@ -128,20 +135,36 @@ def of_answer(status: int, fault: Fault | None, envelope: Envelope | None) -> Ke
     """
     if status == 200 and fault is None:
         return None
-    said = f"Keepa answered {status}"
+    said = f"Keepa answered {status}{_words(fault)}"
+    if envelope is not None and envelope.is_blank:
+        if status in (200, 400):
+            remedy = "check the API key at keepa.com/#!api"
+            return KeyRejectedError(said, remedy=remedy, status=status)
+        envelope = None
+    kind, remedy = _BY_STATUS.get(status, _ELSEWHERE if 300 <= status < 400 else _TROUBLE)
     if fault is not None:
-        said += f" {fault.type}: {fault.message}" if fault.message else f" {fault.type}"
-    if envelope is not None and envelope.is_blank and status in (200, 400):
-        return KeyRejectedError(said, remedy="check the API key at keepa.com/#!api", status=status)
-    kind, remedy = _BY_STATUS.get(status, (ServerError, "Keepa's side; tried again by itself"))
-    if fault is not None and fault.type in _BY_FAULT:
-        kind, remedy = _BY_FAULT[fault.type]
+        kind, remedy = _BY_FAULT.get(fault.type or "", (kind, remedy))
     return kind(said, remedy=remedy, status=status, envelope=envelope)
+
+
+def _words(fault: Fault | None) -> str:
+    """Return what an error object says, to be put behind a status."""
+    if fault is None:
+        return ""
+    words = f" {fault.type}" if fault.type else ""
+    words += f": {fault.message}" if fault.message else ""
+    return words + (f" ({fault.details})" if fault.details else "")
 
 
 _REJECTED = (RejectedError, "the request itself is refused; see the message")
 _EMPTY = (NotEnoughTokensError, "waits for the refill by itself")
 _UNPAID = (PaymentRequiredError, "renew the subscription at keepa.com/#!api")
+_TROUBLE = (ServerError, "Keepa's side; tried again by itself")
+_ELSEWHERE = (
+    UnreachableError,
+    "that is a redirection, and Keepa sends none: check keepa.url, and whether this network "
+    "wants you to sign in",
+)
 _BY_STATUS: dict[int, tuple[type[KeepaError], str]] = {
     200: _REJECTED,
     400: _REJECTED,
@@ -150,8 +173,11 @@ _BY_STATUS: dict[int, tuple[type[KeepaError], str]] = {
     405: (MethodNotAllowedError, "update pricecheck"),
     429: _EMPTY,
 }
-# The same facts said in the body, which also happens under status 200.
+# The same facts said in the body, which also happens under status 200. Only invalidParameter has
+# been seen; these follow the names of the statuses in Keepa's Java client.
 _BY_FAULT: dict[str, tuple[type[KeepaError], str]] = {
     "notEnoughToken": _EMPTY,
     "paymentRequired": _UNPAID,
+    "internalServerError": _TROUBLE,
+    "serviceUnavailable": _TROUBLE,
 }

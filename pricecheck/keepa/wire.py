@@ -10,13 +10,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import repeat
-from typing import NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
+from msgspec import Meta
 
 from pricecheck.keepa.tables import PriceType
 
 T = TypeVar("T")
+
+_INT_MOST: Final = 2**31 - 1
+_EARLIEST_MINUTE: Final = -21_564_000  # 1970
+
+# Keepa's server counts in Java's int and long. What passes these bounds can be written again, as
+# a number and as a date, so nobody further on has to ask.
+_Int: TypeAlias = Annotated[int, Meta(ge=-_INT_MOST - 1, le=_INT_MOST)]
+_Long: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_UnixMs: TypeAlias = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]  # until the year 9999
+_Minute: TypeAlias = Annotated[int, Meta(ge=_EARLIEST_MINUTE, le=_INT_MOST)]
 
 
 class WireError(ValueError):
@@ -26,13 +37,13 @@ class WireError(ValueError):
 class Envelope(msgspec.Struct, frozen=True, rename="camel"):
     """The token figures of every answer."""
 
-    timestamp_ms: int = msgspec.field(name="timestamp", default=0)
-    tokens_left: int = 0  # may be negative
-    refill_in_ms: int = msgspec.field(name="refillIn", default=0)
-    refill_rate: int = 0  # tokens a minute
+    timestamp_ms: _UnixMs = msgspec.field(name="timestamp", default=0)
+    tokens_left: _Int = 0  # may be negative
+    refill_in_ms: _Int = msgspec.field(name="refillIn", default=0)
+    refill_rate: _Int = 0  # tokens a minute
     token_flow_reduction: float = 0.0  # tokens a minute that trackings take off the rate
-    tokens_consumed: int = 0
-    processing_time_ms: int = msgspec.field(name="processingTimeInMs", default=0)
+    tokens_consumed: _Int = 0
+    processing_time_ms: _Int = msgspec.field(name="processingTimeInMs", default=0)
 
     @property
     def is_blank(self) -> bool:
@@ -48,9 +59,9 @@ class Envelope(msgspec.Struct, frozen=True, rename="camel"):
 class Fault(msgspec.Struct, frozen=True):
     """The error object of an answer."""
 
-    type: str = "unknown"
-    message: str = ""
-    details: str = ""
+    type: str | None = None
+    message: str | None = None
+    details: str | None = None
 
 
 class Misfit(msgspec.Struct, frozen=True):
@@ -64,26 +75,26 @@ class Misfit(msgspec.Struct, frozen=True):
 class Stats(msgspec.Struct, frozen=True, rename="camel"):
     """The statistics of a product; each list is indexed like csv, -1 where there is no value."""
 
-    current: list[int | None] | None = None
-    avg: list[int | None] | None = None
-    avg30: list[int | None] | None = None
-    avg90: list[int | None] | None = None
-    avg180: list[int | None] | None = None
-    avg365: list[int | None] | None = None
-    min: list[list[int] | None] | None = None  # [Keepa minutes, value]
-    max: list[list[int] | None] | None = None
+    current: list[_Int | None] | None = None
+    avg: list[_Int | None] | None = None
+    avg30: list[_Int | None] | None = None
+    avg90: list[_Int | None] | None = None
+    avg180: list[_Int | None] | None = None
+    avg365: list[_Int | None] | None = None
+    min: list[list[_Int] | None] | None = None  # [Keepa minutes, value]
+    max: list[list[_Int] | None] | None = None
 
 
 class Product(msgspec.Struct, frozen=True, rename="camel"):
     """The fields of a product that we read. A product not found has an ASIN and nulls."""
 
     asin: str
-    domain_id: int | None = None
+    domain_id: _Int | None = None
     title: str | None = None
-    product_type: int | None = None
-    last_update: int | None = None  # Keepa minutes, as all times of the wire
-    root_category: int | None = None
-    categories: list[int] | None = None
+    product_type: _Int | None = None
+    last_update: _Minute | None = None  # Keepa minutes, as all times of the wire
+    root_category: _Long | None = None
+    categories: list[_Long] | None = None
     csv: list[msgspec.Raw] | None = None
     stats: Stats | None = None
 
@@ -119,38 +130,57 @@ class Deal(msgspec.Struct, frozen=True, rename="camel"):
 
     asin: str
     title: str | None = None
-    current: list[int] | None = None
-    avg: list[list[int]] | None = None
-    delta_percent: list[list[int]] | None = None
-    creation_date: int | None = None
-    last_update: int | None = None
-    root_cat: int | None = None
-    categories: list[int] | None = None
+    current: list[_Int] | None = None
+    avg: list[list[_Int]] | None = None
+    delta_percent: list[list[_Int]] | None = None
+    creation_date: _Minute | None = None
+    last_update: _Minute | None = None
+    root_cat: _Long | None = None
+    categories: list[_Long] | None = None
 
 
 class BestsellersList(msgspec.Struct, frozen=True, rename="camel"):
     """The list of /bestsellers, best first."""
 
     asin_list: list[str] = []
-    last_update: int | None = None
+    last_update: _Minute | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
     """Any answer: its token figures, its error object, and its content, still raw."""
 
-    envelope: Envelope | None  # None when the answer has no token figures at all
+    envelope: Envelope | None  # None when the answer has no token figures, or odd ones
     fault: Fault | None
     products: list[msgspec.Raw]
     deals: msgspec.Raw
     bestsellers: msgspec.Raw
 
 
-class _Body(Envelope, frozen=True, rename="camel"):
-    # One pass over the whole body: at 20 MB for a hundred products every pass counts.
-    error: Fault | None = None
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class _Body(msgspec.Struct, frozen=True, rename="camel"):
+    # One pass over the whole body: at 20 MB for a hundred products every pass counts. Figures
+    # and error are looked at afterwards: an odd one must not cost the products beside it.
+    timestamp: Any = None
+    tokens_left: Any = None
+    refill_in: Any = None
+    refill_rate: Any = None
+    token_flow_reduction: Any = None
+    tokens_consumed: Any = None
+    processing_time_in_ms: Any = None
+    error: msgspec.Raw = _NULL
     products: list[msgspec.Raw] | None = None
-    deals: msgspec.Raw = msgspec.Raw(b"null")
-    best_sellers_list: msgspec.Raw = msgspec.Raw(b"null")
+    deals: msgspec.Raw = _NULL
+    best_sellers_list: msgspec.Raw = _NULL
+
+
+_FIGURES: Final = dict(
+    zip(_Body.__struct_fields__, Envelope.__struct_encode_fields__, strict=False)
+)
+"""The fields of a body that make its envelope, with their names on the wire."""
+
+_TOKENS: Final = ("tokens_left", "refill_in", "refill_rate", "tokens_consumed")
 
 
 class _DealList(msgspec.Struct, frozen=True):
@@ -161,15 +191,23 @@ class _AsinOnly(msgspec.Struct, frozen=True):
     asin: str
 
 
+class _MaybeBestsellers(msgspec.Struct, frozen=True, rename="camel"):
+    asin_list: list[str] | None = None
+    last_update: _Minute | None = None
+
+
 _body = msgspec.json.Decoder(_Body)
 _product: msgspec.json.Decoder[Product | None] = msgspec.json.Decoder(Product | None)
 _deal_list: msgspec.json.Decoder[_DealList | None] = msgspec.json.Decoder(_DealList | None)
 _deal: msgspec.json.Decoder[Deal | None] = msgspec.json.Decoder(Deal | None)
-_bestsellers: msgspec.json.Decoder[BestsellersList | None] = msgspec.json.Decoder(
-    BestsellersList | None
+_bestsellers: msgspec.json.Decoder[_MaybeBestsellers | None] = msgspec.json.Decoder(
+    _MaybeBestsellers | None
 )
 _asin = msgspec.json.Decoder(_AsinOnly)
-_series: msgspec.json.Decoder[list[int] | None] = msgspec.json.Decoder(list[int | None] | None)
+_fault: msgspec.json.Decoder[Fault | None] = msgspec.json.Decoder(Fault | None)
+_series: msgspec.json.Decoder[list[int | None] | None] = msgspec.json.Decoder(
+    list[_Int | None] | None
+)
 
 
 def decode(body: bytes) -> Answer:
@@ -178,11 +216,9 @@ def decode(body: bytes) -> Answer:
     Raises WireError.
     """
     part = _decode(_body, body)
-    envelope = Envelope(*(getattr(part, name) for name in Envelope.__struct_fields__))
     return Answer(
-        # Some 429 bodies carry only tokensLeft and refillIn (seen live).
-        envelope=envelope if envelope != Envelope() else None,
-        fault=part.error,
+        envelope=_envelope(part),
+        fault=_fault_of(part.error),
         products=part.products or [],
         deals=part.deals,
         bestsellers=part.best_sellers_list,
@@ -205,7 +241,10 @@ def deals(answer: Answer) -> tuple[list[Deal], list[Misfit]]:
 
 def bestsellers(answer: Answer) -> BestsellersList | None:
     """Read the list of a /bestsellers answer; None when there is none. Raises WireError."""
-    return _decode(_bestsellers, answer.bestsellers)
+    found = _decode(_bestsellers, answer.bestsellers)
+    if found is None or found.asin_list is None:
+        return None
+    return BestsellersList(found.asin_list, found.last_update)
 
 
 def points(product: Product, series: PriceType, since: int = 0) -> list[Point]:
@@ -218,16 +257,15 @@ def points(product: Product, series: PriceType, since: int = 0) -> list[Point]:
         return []
     flat = _decode(_series, product.csv[series.index]) or []
     width = 3 if series.with_shipping else 2
-    minutes = flat[::width]
     if len(flat) % width:
         raise WireError(f"csv[{series.index}] ({series.name}) is not a list of {width}-tuples")
-    if minutes != sorted(minutes):
-        raise WireError(f"csv[{series.index}] ({series.name}) is not in order of time")
-    tail = flat[max(0, bisect_left(minutes, since) - 1) * width :]
-    shippings = tail[2::width] if width == 3 else repeat(None)
+    times = _times(flat[::width], series)
+    first = max(0, bisect_left(times, since) - 1)
+    prices = flat[first * width + 1 :: width]
+    shippings = flat[first * width + 2 :: width] if width == 3 else repeat(None)
     return [
         Point(minute, value(price), None if value(price) is None else value(shipping))
-        for minute, price, shipping in zip(tail[::width], tail[1::width], shippings, strict=False)
+        for minute, price, shipping in zip(times[first:], prices, shippings, strict=False)
     ]
 
 
@@ -238,16 +276,53 @@ def last_value(product: Product, series: PriceType) -> int | None:
         return value(stats.current[series.index])
     if product.csv is None or series.index >= len(product.csv):
         return None
-    tail = bytes(product.csv[series.index]).rstrip(b"] \n").rpartition(b",")[2].strip(b" [")
+    # The last few numbers are enough, and the one wanted has a comma before it.
+    tail = bytes(memoryview(product.csv[series.index])[-_TAIL_BYTES:]).rstrip(b"] \t\r\n")
+    last_point = tail.rsplit(b",", 2 if series.with_shipping else 1)
     try:
-        return value(int(tail))
-    except ValueError:
+        return value(int(last_point[1]))
+    except (ValueError, IndexError):
         return None
 
 
 def value(number: int | None) -> int | None:
     """Read one of Keepa's numbers: below 0 there is no price, rank or count, but a reason."""
     return None if number is None or number < 0 else number
+
+
+_TAIL_BYTES: Final = 100
+
+
+def _envelope(body: _Body) -> Envelope | None:
+    """Return a body's figures; some 429 bodies carry only tokensLeft and refillIn (seen live)."""
+    if all(getattr(body, name) is None for name in _TOKENS):
+        return None
+    told = {wire: getattr(body, name) for name, wire in _FIGURES.items()}
+    try:
+        return msgspec.convert({k: v for k, v in told.items() if v is not None}, Envelope)
+    except msgspec.ValidationError:
+        return None
+
+
+def _fault_of(raw: msgspec.Raw) -> Fault | None:
+    """Return the error object of an answer; one of another shape is still an error."""
+    try:
+        return _decode(_fault, raw)
+    except WireError:
+        return Fault(message=bytes(raw)[:200].decode(errors="replace"))
+
+
+def _times(minutes: list[int | None], series: PriceType) -> list[int]:
+    """Return the times of a series; raise WireError unless they are times, and in order."""
+    name = f"csv[{series.index}] ({series.name})"
+    if None in minutes:
+        raise WireError(f"{name} has a null for a time")
+    times = cast(list[int], minutes)
+    if times != sorted(times):
+        raise WireError(f"{name} is not in order of time")
+    if times and times[0] < _EARLIEST_MINUTE:
+        raise WireError(f"{name} has a time that is none")
+    return times
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
