@@ -3,20 +3,28 @@
 It sends a request, reads the answer, and reports each call's figures to `on_call`; when to call
 and whether there are tokens for it is the bucket's business, and what to keep the collectors'.
 The API key travels in the query, as Keepa wants it: no URL may reach a log or an exception, so
-errors are raised without their cause.
+errors are raised without their cause, and redirections are not followed.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import httpx
 import msgspec
 import trio
 
+from pricecheck import logs
+from pricecheck.errors import ConfigError
 from pricecheck.keepa import errors, wire
 from pricecheck.keepa.tables import DEALS_PER_PAGE, MAX_ASINS, Marketplace
+
+T = TypeVar("T")
+
+MAX_BODY_BYTES: Final = 256 * 2**20
+"""The largest answer that is read, unpacked; a hundred products of real size are 20 MB."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +102,27 @@ class DealQuery(msgspec.Struct, frozen=True, rename="camel"):
     filter_erotic: bool = True
 
 
+class _Progress:
+    """How far a call has come, whatever becomes of it."""
+
+    def __init__(self) -> None:
+        self.sent = False  # whether a byte of the request may have reached Keepa
+        self.status: int | None = None
+        self.answered: float | None = None  # when the answer was whole
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear from httpcore what it does; a proxy's CONNECT is no request to Keepa yet."""
+        if event.endswith("send_request_headers.started"):
+            self.sent |= info["request"].method != b"CONNECT"
+
+
 class KeepaClient:
     """A connection to the Keepa API with one key.
 
-    Every method raises a KeepaError, and nothing else, when it brings no result; cancelled in
-    the middle of a call, the call has probably been paid for. `on_call` is called once for every
-    request that was sent, after its answer or its failure, and must not raise.
+    Every method raises a KeepaError, and nothing else, when it brings no result. Cancelled
+    before its answer is whole, a call has probably been paid for; from then on it is brought
+    to its end. `on_call` is called once for each call, after its answer or its failure, and must
+    not raise. Raises ConfigError for an address, or a proxy in the environment, that can't be used.
     """
 
     def __init__(
@@ -110,14 +133,23 @@ class KeepaClient:
         timeouts: Timeouts,
         on_call: Callable[[Call], None] = lambda call: None,
     ) -> None:
+        logs.redact(key)
         self._key = key
         self._timeouts = timeouts
         self._on_call = on_call
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            headers={"Accept-Encoding": "gzip"},
-            timeout=httpx.Timeout(timeouts.read_s, connect=timeouts.connect_s),
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=url,
+                headers={"Accept-Encoding": "gzip"},
+                timeout=httpx.Timeout(timeouts.read_s, connect=timeouts.connect_s),
+                # Without TLS the key would be open to a proxy; it is meant for this machine only.
+                trust_env=url.startswith("https:"),
+            )
+        except (httpx.InvalidURL, ImportError, ValueError):  # whose words may hold a password
+            raise ConfigError(
+                "keepa.url, or a proxy that the environment names, can't be used",
+                remedy="check keepa.url, and HTTPS_PROXY and ALL_PROXY: http://host:port",
+            ) from None
 
     async def __aenter__(self) -> KeepaClient:
         return self
@@ -127,10 +159,8 @@ class KeepaClient:
 
     async def token(self) -> wire.Envelope:
         """Ask for the bucket's state; free of tokens."""
-        answer = await self._call("token", {})
-        if answer.envelope is None:
-            raise errors.BadAnswerError("Keepa's answer to /token holds no token figures")
-        return answer.envelope
+        _, envelope = await self._call("token", {}, _figures)
+        return envelope
 
     async def products(
         self, market: Marketplace, asins: Sequence[str], query: ProductQuery
@@ -152,107 +182,150 @@ class KeepaClient:
             params["offers"] = query.offers
         if query.update is not None:
             params["update"] = query.update
-        answer = await self._call("product", params, market=market, asin_count=len(asins))
-        # Tens of milliseconds for a large answer: too long for the event loop.
-        products, misfits = await trio.to_thread.run_sync(wire.products, answer)
-        return ProductsAnswer(answer.envelope, products, misfits)
+        envelope, (products, misfits) = await self._call(
+            "product", params, wire.products, market=market, asin_count=len(asins)
+        )
+        return ProductsAnswer(envelope, products, misfits)
 
     async def deals(self, market: Marketplace, query: DealQuery) -> DealsAnswer:
         """Ask for one page of up to 150 deals."""
-        answer = await self._call("deal", {}, market=market, body=msgspec.json.encode(query))
-        try:
-            deals, misfits = wire.deals(answer)
-        except wire.WireError as error:
-            raise _unreadable(error, answer.envelope) from None
-        return DealsAnswer(answer.envelope, deals, misfits)
+        envelope, (deals, misfits) = await self._call(
+            "deal", {}, wire.deals, market=market, body=msgspec.json.encode(query)
+        )
+        return DealsAnswer(envelope, deals, misfits)
 
     async def bestsellers(self, market: Marketplace, category: str) -> BestsellersAnswer:
         """Ask for a category's best sellers: a browse node's number, or a product group."""
-        answer = await self._call(
-            "bestsellers", {"domain": market.id, "category": category}, market=market
-        )
-        try:
-            return BestsellersAnswer(answer.envelope, wire.bestsellers(answer))
-        except wire.WireError as error:
-            raise _unreadable(error, answer.envelope) from None
+        params = {"domain": market.id, "category": category}
+        envelope, found = await self._call("bestsellers", params, wire.bestsellers, market=market)
+        return BestsellersAnswer(envelope, found)
 
     async def _call(
         self,
         operation: str,
         params: Mapping[str, Any],
+        read: Callable[[wire.Answer], T],
         *,
         market: Marketplace | None = None,
         asin_count: int = 0,
         body: bytes | None = None,
-    ) -> wire.Answer:
+    ) -> tuple[wire.Envelope | None, T]:
+        """Send a request and `read` its answer's content; return that with the figures."""
         began = trio.current_time()
-        answer: wire.Answer | None = None
-        status: int | None = None
-        failure: errors.KeepaError | None = None
+        progress = _Progress()
+        envelope: wire.Envelope | None = None
+        failure: str | None = "given up before an answer came"
         try:
-            with trio.fail_after(self._timeouts.call_s):
-                response = await self._send(operation, params, body)
-            status = response.status_code
-            answer = await _read(response)
-        except trio.TooSlowError:
-            failure = errors.TimedOutError(f"no answer within {self._timeouts.call_s:g} s")
-            raise failure from None
+            response, content = await self._exchange(operation, params, body, progress)
+            progress.answered = trio.current_time()
+            with trio.CancelScope(shield=True):
+                # Tens of milliseconds for a large answer: too long for the event loop.
+                envelope, found = await trio.to_thread.run_sync(_read, response, content, read)
+            failure = None
         except errors.KeepaError as error:
-            failure = error
-            raise
-        except trio.Cancelled:
-            failure = errors.TimedOutError("given up before an answer came")
+            envelope, failure = error.envelope, error.message
             raise
         finally:
-            told = answer or failure
+            ended = progress.answered or trio.current_time()
             self._on_call(
                 Call(
                     operation=operation,
                     domain=market.code if market else None,
                     asin_count=asin_count,
-                    response_time_ms=round((trio.current_time() - began) * 1000),
-                    envelope=told.envelope if told else None,
-                    status=status,
-                    error=failure.message if failure else None,
+                    response_time_ms=round((ended - began) * 1000),
+                    envelope=envelope,
+                    status=progress.status,
+                    error=failure,
                 )
             )
-        return answer
+        return envelope, found
 
-    async def _send(
-        self, operation: str, params: Mapping[str, Any], body: bytes | None
-    ) -> httpx.Response:
-        headers = {"Content-Type": "application/json"} if body is not None else None
+    async def _exchange(
+        self, operation: str, params: Mapping[str, Any], body: bytes | None, progress: _Progress
+    ) -> tuple[httpx.Response, bytearray]:
+        """Send a request; return its response, and the body as it came, still packed."""
         try:
-            return await self._http.request(
-                "GET" if body is None else "POST",
-                operation,
-                params={"key": self._key, **params},
-                content=body,
-                headers=headers,
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise errors.UnreachableError(
-                f"no connection to {self._http.base_url.host}: {_cause(error)}",
-                remedy="check network, name resolution and proxy; tried again by itself",
-            ) from None
-        except httpx.DecodingError as error:
-            raise errors.BadAnswerError(f"the answer can't be unpacked: {_cause(error)}") from None
+            with trio.fail_after(self._timeouts.call_s):
+                async with self._http.stream(
+                    "GET" if body is None else "POST",
+                    operation,
+                    params={"key": self._key, **params},
+                    content=body,
+                    headers={"Content-Type": "application/json"} if body is not None else None,
+                    extensions={"trace": progress.trace},
+                ) as response:
+                    progress.status = response.status_code
+                    return response, await _body(response)
+        except trio.TooSlowError:
+            reason = f"not within {self._timeouts.call_s:g} s"
+        except httpx.TimeoutException:
+            limit = self._timeouts.read_s if progress.sent else self._timeouts.connect_s
+            reason = f"nothing for {limit:g} s"
         except httpx.TransportError as error:
-            raise errors.TimedOutError(f"no whole answer came: {_cause(error)}") from None
+            reason = _cause(error)
+        # Out here it has no context, which would hold the request with its URL.
+        raise _broken(progress, reason)
 
 
-async def _read(response: httpx.Response) -> wire.Answer:
-    """Decode an answer's body; raise the error that it amounts to."""
+async def _body(response: httpx.Response) -> bytearray:
+    """Read a body as it comes, up to the size that is read."""
+    content = bytearray()
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > MAX_BODY_BYTES:
+                reading.cancel()  # leaving the loop would leave httpx's generators half done
+    if reading.cancel_called:
+        raise _too_large()
+    return content
+
+
+def _read(
+    response: httpx.Response, content: bytearray, read: Callable[[wire.Answer], T]
+) -> tuple[wire.Envelope | None, T]:
+    """Decode an answer; raise the error that it amounts to."""
+    status = response.status_code
     try:
-        answer = await trio.to_thread.run_sync(wire.decode, response.content)
+        answer = wire.decode(_unpack(content, response.headers.get("Content-Encoding", "")))
     except wire.WireError as error:
         # An error page of a proxy or of Keepa's front end: the status says more than its HTML.
-        failure = errors.of_answer(response.status_code, None, None)
+        failure = errors.of_answer(status, None, None)
         raise failure or _unreadable(error, None) from None
-    failure = errors.of_answer(response.status_code, answer.fault, answer.envelope)
+    failure = errors.of_answer(status, answer.fault, answer.envelope)
     if failure is not None:
         raise failure
-    return answer
+    try:
+        return answer.envelope, read(answer)
+    except wire.WireError as error:
+        raise _unreadable(error, answer.envelope) from None
+
+
+def _figures(answer: wire.Answer) -> wire.Envelope:
+    if answer.envelope is None:
+        raise wire.WireError("it holds no token figures")
+    return answer.envelope
+
+
+def _unpack(content: bytearray, encoding: str) -> bytes:
+    """Undo gzip, up to the size that is read. By hand, for httpx would unpack without end."""
+    if encoding.lower() not in ("gzip", "x-gzip") or not content:
+        return bytes(content)
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip's header and checksum
+    try:
+        body = stream.decompress(content, MAX_BODY_BYTES)
+    except zlib.error as error:
+        raise wire.WireError(f"its gzip is broken: {error}") from None
+    if stream.unconsumed_tail:
+        raise _too_large()
+    if not stream.eof:
+        raise wire.WireError("its gzip ends early")
+    return body
+
+
+def _too_large() -> errors.BadAnswerError:
+    return errors.BadAnswerError(
+        f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB", remedy="tried again by itself"
+    )
 
 
 def _unreadable(error: wire.WireError, envelope: wire.Envelope | None) -> errors.BadAnswerError:
@@ -263,7 +336,21 @@ def _unreadable(error: wire.WireError, envelope: wire.Envelope | None) -> errors
     )
 
 
-def _cause(error: httpx.TransportError | httpx.DecodingError) -> str:
-    """Name what happened; httpx's own text, which never holds the URL for these errors."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _broken(progress: _Progress, reason: str) -> errors.KeepaError:
+    """Return the error of a call that broke off, which depends on how far it had come."""
+    if progress.sent:
+        return errors.TimedOutError(
+            f"no whole answer came: {reason}", remedy="tried again by itself, with less"
+        )
+    return errors.UnreachableError(
+        f"no connection to Keepa: {reason}",
+        remedy="check network, name resolution and proxy; tried again by itself",
+    )
+
+
+def _cause(error: httpx.TransportError) -> str:
+    """Name what happened: httpx's type, and the first words on the way down to the cause."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__
