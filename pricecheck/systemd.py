@@ -7,18 +7,25 @@ longer maintained, and blocks when the socket's queue is full.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
+from pricecheck import stacks
 from pricecheck.errors import ConfigError
 from pricecheck.logs import kv
 
 log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 0.75
+"""The share of the watchdog's time that a silence may last before it is told; pings come at 0.5."""
 
 
 def notify(**fields: str | int) -> None:
@@ -37,7 +44,7 @@ def notify(**fields: str | int) -> None:
         _log_once(str(error))
 
 
-@functools.cache
+@cache
 def _log_once(reason: str) -> None:
     log.debug("systemd not notified", extra=kv(error=reason))
 
@@ -80,21 +87,55 @@ def watchdog_interval() -> float | None:
     return int(usec) / 1_000_000 / 2
 
 
-async def ping_watchdog(alive: Callable[[], bool]) -> None:
+async def ping_watchdog(alive: Callable[[], bool], *, time_factor: float = 1.0) -> None:
     """Ping the watchdog for as long as `alive` says so; return at once where there is none.
 
     While `alive` denies it no ping is sent, and systemd kills and restarts the program unless
-    it recovers in time.
+    it recovers in time. Before that, where every thread and task stands is logged. `time_factor`
+    is that of the clock; systemd waits in real time.
     """
     import trio  # what reads a config comes here for a credential, and starts quickly
 
     interval = watchdog_interval()
     if interval is None:
         return
-    while True:
-        if alive():
-            notify(WATCHDOG=1)
-        await trio.sleep(interval)
+    root = trio.lowlevel.current_root_task()
+    with _silence_watched(2 * interval, partial(stacks.log_all, root)) as heard:
+        while True:
+            if alive():
+                notify(WATCHDOG=1)
+                heard()
+            await trio.sleep(interval * time_factor)
+
+
+@contextmanager
+def _silence_watched(limit_s: float, tell: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Call `tell` when the function yielded isn't called for most of the limit, once a silence.
+
+    A thread does it, for the event loop may be what is blocked. Where even threads can't run,
+    because something holds Python's lock, only faulthandler's stacks are left.
+    """
+    last = time.monotonic()
+    done = threading.Event()
+
+    def hear() -> None:
+        nonlocal last
+        last = time.monotonic()
+
+    def watch() -> None:
+        told_of = 0.0
+        while not done.wait(limit_s / 50):
+            silent_s = time.monotonic() - last
+            if silent_s > limit_s * _PATIENCE and told_of != last:
+                told_of = last
+                log.error("no sign of life", extra=kv(silent_s=round(silent_s, 1), limit_s=limit_s))
+                tell()
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    try:
+        yield hear
+    finally:
+        done.set()
 
 
 def credential(name: str) -> str | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from pricecheck import systemd
@@ -184,6 +188,87 @@ async def test_without_a_watchdog_pinging_returns_at_once(
     await systemd.ping_watchdog(lambda: True)
 
     assert received(receiver) == []
+
+
+async def test_on_a_slower_clock_pings_come_in_real_time(
+    receiver: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+) -> None:
+    """A simulation's hour may be a real minute; systemd's limit is always real."""
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    nursery.start_soon(partial(systemd.ping_watchdog, lambda: True, time_factor=60))
+
+    await trio.sleep(35 * 60)
+
+    assert received(receiver) == ["WATCHDOG=1"] * 4
+
+
+class StackLines(logging.Handler):
+    """What was logged of threads and tasks, until what a test waits for is among it."""
+
+    def __init__(self, *awaited: str) -> None:
+        super().__init__()
+        self.complete = threading.Event()
+        self.lines: list[dict[str, str]] = []
+        self._awaited = set(awaited)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = getattr(record, "fields", {})
+        self.lines.append(fields | {"event": record.getMessage()})
+        self._awaited -= {name for name in self._awaited if name in str(fields)}
+        if not self._awaited:
+            self.complete.set()
+
+
+@pytest.fixture
+def stack_lines() -> Iterator[StackLines]:
+    """The lines, complete once they tell of the block and of the sleeper."""
+    handler = StackLines("block_the_loop", "sleeper")
+    for name in ("pricecheck.systemd", "pricecheck.stacks"):
+        logging.getLogger(name).addHandler(handler)
+    yield handler
+    for name in ("pricecheck.systemd", "pricecheck.stacks"):
+        logging.getLogger(name).removeHandler(handler)
+
+
+async def test_before_systemd_kills_the_stacks_of_threads_and_tasks_are_logged(
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    stack_lines: StackLines,
+) -> None:
+    """With the event loop blocked, a thread tells where it is blocked and what each task awaits."""
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+
+    def block_the_loop() -> bool:
+        return stack_lines.complete.wait(30)
+
+    nursery.start_soon(trio.sleep_forever, name="sleeper")
+    nursery.start_soon(systemd.ping_watchdog, lambda: True)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    found = block_the_loop()
+
+    assert found
+    threads = [line["stack"] for line in stack_lines.lines if line.get("thread") == "MainThread"]
+    assert "block_the_loop" in threads[-1]
+    asleep = [line for line in stack_lines.lines if line.get("task") == "sleeper"]
+    assert "trio._timeouts.sleep_forever" in asleep[-1]["stack"]
+    assert asleep[-1]["parent"]
+
+
+def test_a_silence_is_told_once_and_the_next_one_again() -> None:
+    """What a task is stuck in is told once, not with each look at it."""
+    told: queue.Queue[float] = queue.Queue()
+
+    with systemd._silence_watched(0.2, lambda: told.put(0)) as heard:
+        told.get(timeout=30)
+        with pytest.raises(queue.Empty):
+            told.get(timeout=0.5)
+        heard()
+        told.get(timeout=30)
 
 
 def test_a_credential_is_read_without_the_space_around_it(
