@@ -25,6 +25,7 @@ from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
 
 FILE_NAME: Final = "pricecheck.toml"
+SERVICES: Final = Path("/etc/pricecheck")
 KEY_VARIABLE: Final = "KEEPA_API_KEY"
 KEY_CREDENTIAL: Final = "keepa-api-key"
 
@@ -251,14 +252,37 @@ class Settings(msgspec.Struct, frozen=True):
         """Where the watchlist is."""
         return self.folder / self.config.prices.watchlist
 
+    @property
+    def service(self) -> str | None:
+        """What the service that reads this file calls its directories: pricecheck[-INSTANCE].
+
+        None for a file that no service reads. So a command finds what the service keeps.
+        """
+        if self.path is None or self.path.name != FILE_NAME:
+            return None
+        folder = self.folder.absolute()
+        if folder == SERVICES:
+            return SERVICES.name
+        return f"{SERVICES.name}-{folder.name}" if folder.parent == SERVICES else None
+
     def state_directory(self) -> Path:
-        """Return where outbox, lock and status socket are: config, systemd, or the user's own."""
+        """Return where outbox and lock are: by config, by systemd, or the user's own."""
         if self.config.state_directory:
             return self.folder / Path(self.config.state_directory).expanduser()
         if systemd := os.environ.get("STATE_DIRECTORY"):
             return Path(systemd.split(":")[0])
+        if self.service:
+            return Path("/var/lib") / self.service
         home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
         return Path(home) / "pricecheck"
+
+    def socket_directory(self) -> Path:
+        """Return where the status socket is: a running service's own place, else the state's."""
+        if systemd := os.environ.get("RUNTIME_DIRECTORY"):
+            return Path(systemd.split(":")[0])
+        if self.service and (runtime := Path("/run") / self.service).is_dir():
+            return runtime
+        return self.state_directory()
 
     def secret(self, name: str, file: str | None) -> str | None:
         """Return a sink's secret: from the environment, a systemd credential, or a file.
@@ -296,7 +320,7 @@ def find() -> Path | None:
     """Return the config file to use when none is named: the first that exists, or None."""
     if named := os.environ.get("PRICECHECK_CONFIG"):
         return Path(named)
-    systemd = os.environ.get("CONFIGURATION_DIRECTORY", "/etc/pricecheck").split(":")[0]
+    systemd = os.environ.get("CONFIGURATION_DIRECTORY", str(SERVICES)).split(":")[0]
     candidates = (Path(FILE_NAME), Path(systemd) / FILE_NAME)
     return next((path for path in candidates if path.exists()), None)
 

@@ -1,0 +1,70 @@
+"""Where state and socket are: a command finds those of the service whose config it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricecheck.config import Config, Settings
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The program is not started by systemd, and its user's state is in a folder of the test."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "state"),
+    [
+        ("/etc/pricecheck/pricecheck.toml", "/var/lib/pricecheck"),
+        ("/etc/pricecheck/second/pricecheck.toml", "/var/lib/pricecheck-second"),
+    ],
+)
+def test_the_config_of_a_service_means_the_state_of_that_service(path: str, state: str) -> None:
+    """An operator's command needs no option to find what the service keeps."""
+    settings = Settings(Config(), Path(path))
+
+    assert settings.state_directory() == Path(state)
+    assert settings.socket_directory() == Path(state)  # where no service has a place in /run
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        None,
+        "/etc/pricecheck/other.toml",
+        "/etc/pricecheck/a/b/pricecheck.toml",
+        "/etc/pricecheck.toml",
+        "pricecheck.toml",
+    ],
+)
+def test_any_other_config_means_the_users_own_state(path: str | None, tmp_path: Path) -> None:
+    """A trial config, wherever it is, never touches a service's state."""
+    settings = Settings(Config(), Path(path) if path else None)
+
+    assert settings.state_directory() == tmp_path / "pricecheck"
+    assert settings.socket_directory() == tmp_path / "pricecheck"
+
+
+def test_what_the_config_says_comes_before_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`state_directory` moves the state; the socket stays where a group may reach it."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/pricecheck")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/pricecheck")
+    settings = Settings(Config(state_directory="/srv/prices"), Path("/etc/pricecheck/a.toml"))
+
+    assert settings.state_directory() == Path("/srv/prices")
+    assert settings.socket_directory() == Path("/run/pricecheck")
+
+
+def test_under_systemd_its_directories_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of several, as a drop-in may add some."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/one:/run/two")
+    settings = Settings(Config(), None)
+
+    assert settings.state_directory() == Path("/var/lib/one")
+    assert settings.socket_directory() == Path("/run/one")
