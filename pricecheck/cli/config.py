@@ -23,7 +23,8 @@ def command() -> None:
 @command.command()
 @click.argument("file", required=False)
 @click.option("--strict", is_flag=True, help="Refuse a watchlist with bad lines.")
-def check(file: str | None, strict: bool) -> None:
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing when all is right.")
+def check(file: str | None, strict: bool, quiet: bool) -> None:
     """Read config, watchlist and API key as `run` would, and say what they come to.
 
     FILE is a pricecheck.toml; without it the usual places are searched. Nothing is spent, and
@@ -32,6 +33,8 @@ def check(file: str | None, strict: bool) -> None:
     from pricecheck.daemon import read_plan
 
     plan = read_plan(find_config(file), strict=strict)
+    if quiet:
+        return
     watched = plan.watchlist
     click.echo(f"config     {plan.settings.path or 'embedded defaults'}: right")
     bad = f", {watched.bad_count:,} bad lines are skipped" if watched.bad_count else ""

@@ -40,6 +40,17 @@ async def test_lists_the_bad_lines_and_refuses_them_when_strict(run: Run, home: 
     assert "line 3" in strict.stderr
 
 
+async def test_quiet_says_only_what_is_wrong(run: Run, home: Path) -> None:
+    """A reload under systemd checks first, and a log needs no word on what is right."""
+    right = await run("config", "check", "--quiet")
+    (home / "pricecheck.toml").write_text("[prices]\nevry = '6h'\n")
+    wrong = await run("config", "check", "--quiet")
+
+    assert (right.returncode, right.stdout, right.stderr) == (0, "", "")
+    assert wrong.returncode == 78
+    assert "evry" in wrong.stderr
+
+
 async def test_a_wrong_key_is_named_with_its_file_and_a_remedy(run: Run, home: Path) -> None:
     """Exit code 78, the file, the key, and what was probably meant."""
     (home / "pricecheck.toml").write_text("[prices]\nevry = '6h'\n")
