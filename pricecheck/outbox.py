@@ -74,7 +74,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[tuple[str, int], ...] = ()  # task name, Unix ms of its last success
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record in the outbox; a greater `seq` was stored later."""
 
     seq: int
@@ -210,12 +210,11 @@ class Outbox:
                 " ORDER BY seq LIMIT ?",
                 (after, relay, limit),
             )
-            for seq, created_ms, *fields in rows:
-                record = Record(*fields)
-                room -= len(record.body)
+            for seq, created_ms, kind, id_, key, body in rows:
+                room -= len(body)
                 if room < 0 and batch:
                     break
-                batch.append(Stored(seq, created_ms, record))
+                batch.append(Stored(seq, created_ms, Record(kind, id_, key, body)))
             rows.close()  # an unfinished SELECT would keep the journal from being folded in
         return batch
 

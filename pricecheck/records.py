@@ -29,7 +29,7 @@ SCHEMA_VERSION: Final = 1
 """The version of the fields below; it travels with every record."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One fact as it is stored and delivered: what kind, which id, whose, and its JSON."""
 
     kind: str

@@ -1,0 +1,342 @@
+"""The one door to Kafka: an idempotent producer, its delivery reports, and the topics.
+
+librdkafka itself tries again for as long as we live (`message.timeout.ms` is 0), without
+doubling a message or changing their order. So messages stay with it while the brokers are away:
+`send` then only tells that nobody answers, and the next call goes on waiting for the same
+messages instead of producing them again. No call here runs in trio's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import trio
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not declared so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from pricecheck import config
+from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyError, SinkError
+from pricecheck.errors import ConfigError
+from pricecheck.logs import redact
+from pricecheck.outbox import Stored
+from pricecheck.records import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
+_librdkafka = logging.getLogger(f"{__name__}.librdkafka")
+
+BATCH_RECORDS: Final = 10_000
+BATCH_BYTES: Final = 8_000_000
+PATIENCE_S: Final = 4.0
+"""How long `send` waits without a single report before it says that nobody answers."""
+
+ANSWERS_WITHIN_S: Final = 5.0
+_POLL_S: Final = 0.1  # how soon a cancellation is noticed
+_ROOM: Final = 4 * 1024 * 1024  # what a bestseller list of Keepa's longest needs
+_BROKERS_DEFAULT_MAX: Final = 1_048_588
+_OVERHEAD: Final = 1_024  # of a batch around its messages, generously
+
+# What is wrong with a message itself, by Kafka's error codes.
+_REFUSED: Final = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.POLICY_VIOLATION,
+)
+# Only of these may one message have taken its neighbours with it, for brokers judge batches.
+_OF_THE_BATCH: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+_NO_TOPIC: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+)
+_SECRET_WORDS: Final = ("password", "secret", "token", "pem", "jaas", "oauthbearer.config")
+_SCHEMA: Final = str(SCHEMA_VERSION).encode()
+
+T = TypeVar("T")
+
+
+class KafkaSink:
+    """Delivers to the topics of one cluster."""
+
+    name = "kafka"
+
+    def __init__(
+        self,
+        settings: config.Kafka,
+        names: config.Names,
+        *,
+        sasl_password: str | None = None,
+    ) -> None:
+        self.limits = Limits(BATCH_RECORDS, BATCH_BYTES)
+        self.notes: list[str] = []
+        self._settings = settings
+        self._topics = names.by_kind()
+        self._options = _options(settings, sasl_password)
+        self._producer: Producer | None = None
+        self._queued: set[int] = set()  # the seqs that no report has come for
+        self._failed: dict[int, KafkaError] = {}
+        self._settled: set[int] = set()
+        self._said: str | None = None  # librdkafka's last error
+
+    async def connect(self) -> str:
+        """Find the brokers, and make or check the topics."""
+        limits, notes, brokers = await _in_thread(self._check_topics)
+        self.notes = notes
+        if self._producer is None:
+            self._producer = await _in_thread(partial(self._open, limits))
+        return f"Kafka at {brokers}"
+
+    async def send(self, batch: Sequence[Stored]) -> Receipt:
+        """Produce what is not with librdkafka yet, and wait until every message is settled."""
+        assert self._producer is not None  # the relay connects first
+        return await trio.to_thread.run_sync(self._send, self._producer, batch)
+
+    async def close(self) -> None:
+        """Give what is under way a moment to arrive, then forget the rest: it is sent again."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _in_thread(partial(_close, producer))
+        self._queued.clear()
+        self._failed.clear()
+
+    # What follows runs in threads, one at a time.
+
+    def _open(self, limits: dict[str, int]) -> Producer:
+        # No batch of several messages is larger than what every topic takes. So a broker refuses
+        # single messages only, and none for its neighbours' sake.
+        least = min(limits.values(), default=_BROKERS_DEFAULT_MAX)
+        most = max(limits.values(), default=_BROKERS_DEFAULT_MAX)
+        sizes = {
+            "message.max.bytes": min(max(most, 1_000), 1_000_000_000),
+            "batch.size": max(min(1_000_000, least - _OVERHEAD), 1),
+        }
+        options = _OURS | sizes | self._options
+        return Producer(options, logger=_librdkafka, error_cb=self._note_error)
+
+    def _check_topics(self) -> tuple[dict[str, int], list[str], str]:
+        """Return the largest message of each topic, what else is to be said, and the brokers."""
+        admin = AdminClient(_CLIENT | self._options, logger=_librdkafka, error_cb=self._note_error)
+        admin.poll(0)
+        try:
+            found = admin.list_topics(timeout=ANSWERS_WITHIN_S)
+            missing = {name for name in self._topics.values() if name not in found.topics}
+            if missing and self._settings.create_topics:
+                self._make_topics(admin, missing)
+            elif missing:
+                raise SinkBusyError(
+                    f"Kafka has no topic {min(missing)}",
+                    remedy="make it, or let pricecheck: kafka.create_topics = true",
+                )
+        except KafkaException as error:
+            admin.poll(0)
+            raise self._explain(error.args[0]) from None
+        notes = [
+            f"the topic {name} has {len(topic.partitions)} partitions, not "
+            f"{self._settings.partitions}: left as it is"
+            for name, topic in sorted(found.topics.items())
+            if name in self._topics.values() and len(topic.partitions) != self._settings.partitions
+        ]
+        brokers = ", ".join(f"{one.host}:{one.port}" for one in found.brokers.values())
+        return self._largest_messages(admin), notes, brokers
+
+    def _make_topics(self, admin: AdminClient, missing: set[str]) -> None:
+        settings = {"max.message.bytes": str(_ROOM)}
+        if self._settings.retention is not None:
+            settings["retention.ms"] = str(self._settings.retention * 1000)
+        replication = self._settings.replication or -1
+        wanted = [
+            NewTopic(name, self._settings.partitions, replication, config=settings)
+            for name in sorted(missing)
+        ]
+        for name, made in admin.create_topics(wanted, request_timeout=ANSWERS_WITHIN_S).items():
+            try:
+                made.result(ANSWERS_WITHIN_S)
+                log.info("topic %s made", name)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+    def _largest_messages(self, admin: AdminClient) -> dict[str, int]:
+        """Ask each topic's limit; whoever may not ask, or can't, gets the brokers' default."""
+        topics = [ConfigResource(ResourceType.TOPIC, name) for name in self._topics.values()]
+        found: dict[str, int] = {}
+        for resource, answer in admin.describe_configs(
+            topics, request_timeout=ANSWERS_WITHIN_S
+        ).items():
+            try:
+                limit = answer.result(ANSWERS_WITHIN_S)["max.message.bytes"].value
+                found[resource.name] = int(limit)
+            except (KafkaException, KeyError, TimeoutError):
+                found[resource.name] = _BROKERS_DEFAULT_MAX
+        return found
+
+    def _send(self, producer: Producer, batch: Sequence[Stored]) -> Receipt:
+        seqs = [stored.seq for stored in batch]
+        self._settled.intersection_update(seqs)
+        self._failed.clear()
+        for stored in batch:
+            if stored.seq not in self._queued and stored.seq not in self._settled:
+                self._produce(producer, stored)
+        self._wait(producer)
+        if gone := [one for one in self._failed.values() if one.code() in _NO_TOPIC]:
+            raise SinkAwayError(f"a topic is gone: {_words(gone[0])}")  # connecting makes it anew
+        # A batch that a broker found too large may hold messages that are not: each by itself.
+        for stored in batch:
+            error = self._failed.get(stored.seq)
+            if error is not None and error.code() in _OF_THE_BATCH and len(self._failed) > 1:
+                del self._failed[stored.seq]
+                self._produce(producer, stored)
+                self._wait(producer)
+        refused: dict[int, str] = {}
+        again: dict[int, str] = {}
+        for place, seq in enumerate(seqs):
+            if error := self._failed.get(seq):
+                (refused if error.code() in _REFUSED else again)[place] = _words(error)
+        return Receipt(refused, again)
+
+    def _produce(self, producer: Producer, stored: Stored) -> None:
+        record, seq = stored.record, stored.seq
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("id", record.id),
+            ("kind", record.kind),
+            ("schema", _SCHEMA),
+        ]
+        topic, report = self._topics[record.kind], partial(self._report, seq)
+        while True:
+            try:
+                producer.produce(
+                    topic, record.body, record.key, headers=headers, on_delivery=report
+                )
+                self._queued.add(seq)
+            except BufferError:  # the local queue is full: wait until some of it has arrived
+                if not self._queued:
+                    raise SinkBusyError(
+                        f"{record.kind} {record.id} does not fit into librdkafka's queue",
+                        remedy="raise queue.buffering.max.kbytes in kafka.options",
+                    ) from None
+                self._wait(producer, room=True)
+                continue
+            except KafkaException as error:  # too large for librdkafka itself, or a dead producer
+                self._failed[seq] = error.args[0]
+            return
+
+    def _report(self, seq: int, error: KafkaError | None, message: Message | None) -> None:
+        del message
+        self._queued.discard(seq)
+        if error is None:
+            self._settled.add(seq)
+        else:
+            self._failed[seq] = error
+
+    def _wait(self, producer: Producer, *, room: bool = False) -> None:
+        """Wait until every message is settled, or (`room`) until one is."""
+        patient_until = time.monotonic() + PATIENCE_S
+        while self._queued:
+            trio.from_thread.check_cancelled()
+            before = len(self._queued)
+            producer.poll(_POLL_S)
+            self._check_fatal(producer)
+            if len(self._queued) < before:
+                self._said = None
+                patient_until = time.monotonic() + PATIENCE_S
+                if room:
+                    return
+            elif time.monotonic() > patient_until:
+                raise SinkAwayError(
+                    f"Kafka does not answer: {self._said or 'no delivery report'}",
+                    remedy="tried again by itself; see whether it runs, or mend kafka.brokers",
+                )
+        self._check_fatal(producer)
+
+    def _check_fatal(self, producer: Producer) -> None:
+        """Give up a producer that librdkafka calls dead; the next sends what this one held."""
+        fatal = next((error for error in self._failed.values() if error.fatal()), None)
+        if fatal is not None:
+            self._producer = None
+            producer.purge()
+            producer.poll(0)
+            self._queued.clear()
+            self._failed.clear()
+            raise SinkAwayError(f"librdkafka gave up: {_words(fatal)}")
+
+    def _note_error(self, error: KafkaError) -> None:
+        """Keep what librdkafka complains of; the log has it already."""
+        self._said = _words(error)
+
+    def _explain(self, error: KafkaError) -> SinkError:
+        where = ", ".join(self._settings.brokers)
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+            reason = self._said or _words(error)
+            return SinkAwayError(
+                f"no connection to Kafka at {where}: {reason}",
+                remedy="tried again by itself; see whether it runs, or mend kafka.brokers",
+            )
+        if error.retriable():
+            return SinkAwayError(f"Kafka at {where} is not ready: {_words(error)}")
+        return SinkBusyError(f"Kafka at {where} refuses: {_words(error)}")
+
+
+_CLIENT: Final[dict[str, Any]] = {
+    "client.id": "pricecheck",
+    # A broker that is back should not wait.
+    "reconnect.backoff.ms": 100,
+    "reconnect.backoff.max.ms": 2_000,
+    "log.connection.close": False,
+}
+_OURS: Final[dict[str, Any]] = _CLIENT | {
+    "enable.idempotence": True,
+    "acks": "all",
+    "message.timeout.ms": 0,
+    "linger.ms": 5,
+    "compression.type": "lz4",
+}
+
+
+def check_options(settings: config.Kafka) -> None:
+    """Raise ConfigError for an option that librdkafka does not know or can't take."""
+    try:
+        Producer(_OURS | _options(settings, None))
+    except KafkaException as error:
+        raise ConfigError(
+            f"kafka.options: {_words(error.args[0])}",
+            remedy="the names and values are librdkafka's; see its CONFIGURATION.md",
+        ) from None
+
+
+def _options(settings: config.Kafka, sasl_password: str | None) -> dict[str, Any]:
+    """Return what the operator sets, with every secret in it kept out of the log."""
+    options: dict[str, Any] = {"bootstrap.servers": ",".join(settings.brokers), **settings.options}
+    if sasl_password is not None:
+        options["sasl.password"] = sasl_password
+    for name, value in options.items():
+        if any(word in name for word in _SECRET_WORDS):
+            redact(str(value))
+    return options
+
+
+def _words(error: KafkaError) -> str:
+    """Return Kafka's own words for an error."""
+    return f"{error.name()}: {error.str()}"
+
+
+def _close(producer: Producer) -> None:
+    producer.flush(1.0)
+    producer.purge()
+    producer.poll(0)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run what ends by itself within some seconds; cancelled, let it end alone."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
