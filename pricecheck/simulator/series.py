@@ -135,8 +135,12 @@ def _changes(minutes: Sequence[int], values: Sequence[int]) -> Series:
 
 
 def _shipped(minutes: Sequence[int], prices: Sequence[int], shippings: Sequence[int]) -> Series:
-    """Let every point have its shipping; a recorded series of this kind repeats equal points."""
-    known = [NO_OFFER if p < 0 else s for p, s in zip(prices, shippings, strict=True)]
+    """Let every point have its shipping; a recorded series of this kind repeats equal points.
+
+    Here and there the shipping is unknown.
+    """
+    points = zip(minutes, prices, shippings, strict=True)
+    known = [NO_OFFER if p < 0 or m % 16 == 0 else s for m, p, s in points]
     return Series(minutes, prices, known)
 
 
