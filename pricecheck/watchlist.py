@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -57,7 +58,7 @@ class Watchlist(msgspec.Struct, frozen=True):
     bad_count: int
 
 
-class _Layout(msgspec.Struct, frozen=True):
+class Layout(msgspec.Struct, frozen=True):
     """How the header says that lines are to be read."""
 
     columns: list[str]
@@ -78,7 +79,7 @@ def load(
     and for a file that can't be read or whose header is not one of a watchlist.
     """
     default = Watch("", marketplace(domain).code, weight, None, every_s)
-    lines = _lines(path)
+    lines = _lines(path, _raw_lines(path))
     layout = _header(path, lines)
     width = len(layout.columns)
     # A column that the file lacks is read from one more cell, which is always blank.
@@ -89,7 +90,7 @@ def load(
     first_lines: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for number, text in lines:
         try:
-            watch = _watch(fields(_cells(text, layout.delimiter, width)), default)
+            watch = parse_cells(fields(_cells(text, layout.delimiter, width)), default)
             first_line = first_lines[watch.domain].setdefault(watch.asin, number)
             if first_line != number:
                 raise InputError(f"{watch.domain} {watch.asin} is already on line {first_line}")
@@ -104,21 +105,47 @@ def load(
     return Watchlist(tuple(watches), tuple(bad), bad_count)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that say something, with their numbers: no comments and no blank ones."""
+def products(
+    path: Path, raw_lines: Sequence[bytes], *, domain: str
+) -> tuple[Layout, dict[int, tuple[str, str]]]:
+    """Return how a watchlist is laid out, and which product each line of it names.
+
+    Those are marketplace and ASIN by the line's number; `load` may skip such a line all the same,
+    for another of its cells. For whoever edits the file. Raises ConfigError like `load`.
+    """
+    code = marketplace(domain).code
+    lines = _lines(path, raw_lines)
+    layout = _header(path, lines)
+    width = len(layout.columns)
+    fields = itemgetter(*(_index(layout.columns, name) for name in COLUMNS[:2]))
+    named: dict[int, tuple[str, str]] = {}
+    for number, text in lines:
+        with suppress(InputError):
+            asin, cell = fields(_cells(text, layout.delimiter, width))
+            named[number] = _domain(cell, code), parse_asin(asin)
+    return layout, named
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                text = (raw.removeprefix(_BOM) if number == 1 else raw).decode().strip()
-                # Excel pads blank lines with delimiters, and quotes a comment that holds one.
-                if text.strip('",; ') and not text.startswith(("#", '"#')):
-                    yield number, text
+            yield from file
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}",
             remedy=f"put a file there with the header line {','.join(COLUMNS)}, readable by the "
             "user that pricecheck runs as, or name another: prices.watchlist",
         ) from error
+
+
+def _lines(path: Path, raw_lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield the lines that say something, with their numbers: no comments and no blank ones."""
+    try:
+        for number, raw in enumerate(raw_lines, start=1):
+            text = (raw.removeprefix(_BOM) if number == 1 else raw).decode().strip()
+            # Excel pads blank lines with delimiters, and quotes a comment that holds one.
+            if text.strip('",; ') and not text.startswith(("#", '"#')):
+                yield number, text
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: line {number} is not UTF-8",
@@ -126,7 +153,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
 
 
-def _header(path: Path, lines: Iterator[tuple[int, str]]) -> _Layout:
+def _header(path: Path, lines: Iterator[tuple[int, str]]) -> Layout:
     number, text = next(lines, (1, ""))
     delimiter = ";" if ";" in text else ","
     columns = [name.strip().strip('"').lower() for name in text.split(delimiter)]
@@ -140,7 +167,7 @@ def _header(path: Path, lines: Iterator[tuple[int, str]]) -> _Layout:
             raise ConfigError(f"{path}: line {number}: unknown column {name!r}", remedy=remedy)
         if columns.count(name) > 1:
             raise ConfigError(f"{path}: line {number}: column {name} stands twice", remedy=remedy)
-    return _Layout(columns, delimiter)
+    return Layout(columns, delimiter)
 
 
 def _index(columns: list[str], name: str) -> int:
@@ -164,14 +191,15 @@ def _cells(text: str, delimiter: str, width: int) -> list[str]:
     return cells + [""] * (width + 1 - len(cells))
 
 
-def _watch(cells: tuple[str, ...], default: Watch) -> Watch:
+def parse_cells(cells: Sequence[str], default: Watch) -> Watch:
+    """Read the cells of a line, in the order of COLUMNS. Raises InputError for a bad one."""
     asin, domain, weight, target_price, every = cells
     code = _domain(domain, default.domain)
     return Watch(
         parse_asin(asin),
         code,
         _weight(weight, default.weight),
-        _price(target_price, BY_CODE[code].minor_digits),
+        parse_price(target_price, BY_CODE[code].minor_digits),
         _every(every, default.every_s),
     )
 
@@ -216,7 +244,8 @@ def _weight(cell: str, default: float) -> float:
 
 
 @lru_cache(maxsize=65_536)
-def _price(cell: str, minor_digits: int) -> int | None:
+def parse_price(cell: str, minor_digits: int) -> int | None:
+    """Return a target price in the smallest unit, None for a blank. Raises InputError."""
     if not cell.strip():
         return None
     found = _NUMBER.fullmatch(cell.strip())

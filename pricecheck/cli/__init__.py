@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "run": "pricecheck.cli.run",
     "status": "pricecheck.cli.status",
     "check": "pricecheck.cli.check",
+    "watch": "pricecheck.cli.watch",
     "history": "pricecheck.cli.history",
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",

@@ -15,6 +15,7 @@ COMMANDS = (
     "run",
     "status",
     "check",
+    "watch",
     "history",
     "deals",
     "bestsellers",

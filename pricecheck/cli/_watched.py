@@ -1,0 +1,198 @@
+"""`pricecheck watch list` and `export`: what is watched, and what is known of it."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pricecheck.cli._format import amount, percent, print_table
+from pricecheck.cli._options import (
+    config_option,
+    domain_option,
+    json_option,
+    say_simulated,
+    stored,
+)
+from pricecheck.durations import format_duration
+
+if TYPE_CHECKING:
+    from pricecheck.config import Settings
+    from pricecheck.keepa.tables import Marketplace
+    from pricecheck.records import Price
+    from pricecheck.watchlist import Watch
+
+_SORTS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "file": lambda row: 0,
+    "asin": lambda row: (row["asin"], row["domain"]),
+    "title": lambda row: _last(row["title"] and row["title"].lower()),
+    "price": lambda row: _last(row["current_price"]),
+    "change": lambda row: _last(row["price_change_percent"]),
+    "checked": lambda row: _last(row["checked_at"]),
+    "next": lambda row: row["next_check"] or "",
+}
+"""What rows are sorted by; what is not known comes last, and a product never checked is due."""
+
+
+@click.command("list")
+@config_option
+@domain_option
+@click.option("--filter", "text", default="", help="Only with this in title or ASIN.")
+@click.option("--on-target", is_flag=True, help="Only at or below their target price.")
+@click.option("--unchecked", is_flag=True, help="Only those never checked.")
+@click.option("--sort", type=click.Choice(list(_SORTS)), default="file", show_default=True)
+@click.option("--reverse", is_flag=True, help="Sort the other way round.")
+@click.option("--limit", type=click.IntRange(1), help="So many at most.  [default: all]")
+@json_option
+def list_(
+    settings: Settings,
+    market: Marketplace | None,
+    text: str,
+    on_target: bool,
+    unchecked: bool,
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List what is watched: the last price, its last change, and when it is checked next.
+
+    Reads watchlist and outbox, and costs no tokens. The next check is the one that is planned; it
+    comes later where tokens are short.
+    """
+    import msgspec
+
+    wanted = [
+        row
+        for row in _rows(settings, market)
+        if text.lower() in f"{row['asin']} {row['title'] or ''}".lower()
+        and (not unchecked or row["checked_at"] is None)
+        and (not on_target or _is_on_target(row))
+    ]
+    found = sorted(wanted, key=_SORTS[sort])
+    found = (found[::-1] if reverse else found)[:limit]
+    say_simulated(settings)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    elif found:
+        _show(found, settings.config.time.now_ms())
+        click.echo(f"{len(found):,} of {len(wanted):,} products")
+    else:
+        click.echo("No such product is watched. `pricecheck watch add` adds one.", err=True)
+
+
+@click.command()
+@config_option
+def export(settings: Settings) -> None:
+    """Print the watchlist as CSV, with every blank filled in."""
+    from pricecheck.watchfile import written
+    from pricecheck.watchlist import COLUMNS
+
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(written(watch) for watch in _watches(settings))
+
+
+def _watches(settings: Settings) -> tuple[Watch, ...]:
+    """Read the watchlist; bad lines are told on standard error."""
+    from pricecheck import watchlist
+
+    prices = settings.config.prices
+    found = watchlist.load(
+        settings.watchlist, domain=prices.domain, weight=prices.weight, every_s=prices.every
+    )
+    for line in found.bad:
+        click.echo(f"{settings.watchlist}: line {line.line}: {line.reason}", err=True)
+    return found.watches
+
+
+def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]]:
+    """Return a row of each watched product, in the order of the watchlist."""
+    import msgspec
+
+    from pricecheck.errors import StoreError
+    from pricecheck.records import Price
+
+    watches = [
+        watch for watch in _watches(settings) if market is None or watch.domain == market.code
+    ]
+    decoder = msgspec.json.Decoder(Price)
+    try:
+        with stored(settings) as outbox:
+            checked = {(domain, asin): at_ms for domain, asin, at_ms in outbox.checked_at()}
+            rows = []
+            for watch in watches:
+                at_ms = checked.get((watch.domain, watch.asin))
+                bodies = outbox.latest_prices(watch.asin, domain=watch.domain) if at_ms else []
+                rows.append(_row(watch, at_ms, decoder.decode(bodies[0]) if bodies else None))
+            return rows
+    except StoreError as error:
+        click.echo(f"Nothing is known of their prices: {error}", err=True)
+        return [_row(watch, None, None) for watch in watches]
+
+
+def _row(watch: Watch, checked_ms: int | None, price: Price | None) -> dict[str, Any]:
+    from pricecheck.keepa.tables import BY_CODE
+    from pricecheck.keepa.time import to_rfc3339
+    from pricecheck.planner import next_due
+
+    return {
+        "asin": watch.asin,
+        "domain": watch.domain,
+        "currency": BY_CODE[watch.domain].currency,
+        "title": price.title if price else None,
+        "current_price": price.current_price if price else None,
+        "price_change_percent": price.price_change_percent if price else None,
+        "target_price": watch.target_price,
+        "weight": watch.weight,
+        "every_s": int(watch.every_s),  # which is a Duration, where it is the default
+        "checked_at": None if checked_ms is None else to_rfc3339(checked_ms),
+        "next_check": None if checked_ms is None else to_rfc3339(next_due(watch, checked_ms)),
+    }
+
+
+def _is_on_target(row: dict[str, Any]) -> bool:
+    price, target = row["current_price"], row["target_price"]
+    return price is not None and target is not None and price <= target
+
+
+def _last(value: Any) -> tuple[bool, Any]:
+    return (value is None, value if value is not None else 0)
+
+
+def _minutes_ahead(when: str, now_ms: int) -> int:
+    return round(datetime.fromisoformat(when).timestamp() / 60 - now_ms / 60_000)
+
+
+def _ago(when: str | None, now_ms: int) -> str:
+    """Write a time in the past, to the minute: `2h5m ago`."""
+    if when is None:
+        return "never"
+    return f"{format_duration(max(0, -_minutes_ahead(when, now_ms)) * 60)} ago"
+
+
+def _ahead(when: str | None, now_ms: int) -> str:
+    """Write a time to come, to the minute: `in 40m`; what should have been is due."""
+    minutes = _minutes_ahead(when, now_ms) if when else 0
+    return f"in {format_duration(minutes * 60)}" if minutes > 0 else "due"
+
+
+def _show(rows: list[dict[str, Any]], now_ms: int) -> None:
+    table = [
+        (
+            row["domain"],
+            row["asin"],
+            row["title"] or "",
+            amount(row["current_price"], row["currency"]),
+            percent(row["price_change_percent"]),
+            amount(row["target_price"], row["currency"]),
+            _ago(row["checked_at"], now_ms),
+            _ahead(row["next_check"], now_ms),
+        )
+        for row in rows
+    ]
+    print_table(("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next"), table)

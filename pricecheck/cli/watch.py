@@ -1,0 +1,248 @@
+"""`pricecheck watch`: the watchlist, from the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from pricecheck.cli._options import config_option, domain_option
+from pricecheck.cli._watched import export, list_
+
+if TYPE_CHECKING:
+    from pricecheck.config import Settings
+    from pricecheck.keepa.tables import Marketplace
+    from pricecheck.watchfile import WatchFile
+    from pricecheck.watchlist import Watch
+
+_SHOWN: Final = 10
+
+
+@click.group("watch")
+def command() -> None:
+    """Look at the watchlist, and change it.
+
+    Changes keep the file's comments, order and columns. A running daemon is told to read it anew.
+    """
+
+
+@command.command()
+@click.argument("products", metavar="ASIN|URL...", nargs=-1, required=True)
+@config_option
+@domain_option
+@click.option("--target", metavar="PRICE", help="In the marketplace's currency: 49.99.")
+@click.option("--weight", metavar="NUMBER", help="How much it matters beside others; usual is 1.")
+@click.option("--every", metavar="TIME", help="How often it is checked: 6h, 1d.")
+@click.option("--skip-bad", is_flag=True, help="Add the others when one can't be read.")
+def add(
+    settings: Settings,
+    products: tuple[str, ...],
+    market: Marketplace | None,
+    target: str | None,
+    weight: str | None,
+    every: str | None,
+    skip_bad: bool,
+) -> None:
+    """Watch products: ASINs, ISBNs, or addresses of their pages at Amazon or Keepa.
+
+    The address tells the marketplace; an ISBN-13 becomes the ISBN-10 that is the book's ASIN.
+    """
+    from pricecheck import watchfile
+    from pricecheck.errors import InputError
+
+    options = {"target_price": target, "weight": weight, "every": every}
+    given = {"domain", *(name for name, text in options.items() if text)}
+    wanted: list[tuple[Watch, set[str]]] = []
+    bad: list[str] = []
+    for text in products:
+        try:
+            asin, code = _product(text, market)
+            watch = _watch(settings, asin, code, options)
+            wanted.append((watch, given if code else given - {"domain"}))
+        except InputError as error:
+            bad.append(str(error))
+    _stop_at_bad(bad, skip_bad=skip_bad)
+    with watchfile.editing(settings.watchlist, domain=settings.config.prices.domain) as file:
+        rows: dict[tuple[str, str], tuple[str, ...]] = {}
+        for watch, columns in wanted:
+            product = (watch.domain, watch.asin)
+            if line := file.first.get(product):
+                click.echo(f"{watch.domain} {watch.asin} stays as it is, on line {line}")
+            else:
+                rows[product] = watchfile.cells_of(file, watch, columns)
+        watchfile.replace(file, watchfile.added(file, rows.values()))
+    for domain, asin in rows:
+        click.echo(f"{domain} {asin} is watched")
+    _finish(settings, changed=bool(rows), bad=bool(bad))
+
+
+@command.command()
+@click.argument("products", metavar="ASIN|URL...", nargs=-1, required=True)
+@config_option
+@domain_option
+@click.option("--everywhere", is_flag=True, help="On every marketplace where it is watched.")
+@click.option("--skip-bad", is_flag=True, help="Remove the others when one is not watched.")
+def remove(
+    settings: Settings,
+    products: tuple[str, ...],
+    market: Marketplace | None,
+    everywhere: bool,
+    skip_bad: bool,
+) -> None:
+    """Watch products no longer. What is known of them stays in the outbox."""
+    from pricecheck import watchfile
+    from pricecheck.errors import InputError
+
+    bad: list[str] = []
+    gone: dict[tuple[str, str], None] = {}
+    with watchfile.editing(settings.watchlist, domain=settings.config.prices.domain) as file:
+        for text in products:
+            try:
+                asin, code = _product(text, market)
+                gone |= dict.fromkeys(_watched(file, asin, code, everywhere=everywhere))
+            except InputError as error:
+                bad.append(str(error))
+        _stop_at_bad(bad, skip_bad=skip_bad)
+        watchfile.replace(file, watchfile.removed(file, gone))
+    for domain, asin in gone:
+        click.echo(f"{domain} {asin} is watched no longer")
+    _finish(settings, changed=bool(gone), bad=bool(bad))
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@domain_option
+@click.option("--yes", is_flag=True, help="Do it: add what can be read. Otherwise it is only told.")
+def import_(settings: Settings, file: Path, market: Marketplace | None, yes: bool) -> None:
+    """Watch the products of a list: tell what would be added, and with --yes add it.
+
+    FILE is a CSV with a column asin or url (ours, Excel's, a Keepa export) or plain ASINs, ISBNs
+    and addresses, one a line. --domain is for lines that name no marketplace. Lines that can't be
+    read are told with the reason and skipped; the exit code is 65 then.
+    """
+    from pricecheck import importing, watchfile
+    from pricecheck.errors import InputError
+    from pricecheck.watchlist import BadLine
+
+    listed = importing.read(file, _default(settings, market.code if market else None))
+    bad = list(listed.bad)
+    domain = settings.config.prices.domain
+    with watchfile.editing(settings.watchlist, domain=domain) as watched:
+        rows: list[tuple[str, ...]] = []
+        new = [
+            item
+            for item in listed.items
+            if (item.watch.domain, item.watch.asin) not in watched.first
+        ]
+        for item in new:
+            try:
+                rows.append(watchfile.cells_of(watched, item.watch, item.given))
+            except InputError as error:
+                bad.append(BadLine(item.line, item.watch.asin, str(error)))
+        if yes:
+            watchfile.replace(watched, watchfile.added(watched, rows))
+    for line in sorted(bad, key=attrgetter("line")):
+        click.echo(f"{file}: line {line.line}: {line.reason}", err=True)
+    if listed.ignored:
+        click.echo(f"Columns that say nothing here: {', '.join(listed.ignored)}", err=True)
+    click.echo(
+        f"{len(rows):,} {'added' if yes else 'would be added'}, "
+        f"{len(listed.items) - len(new):,} watched already, "
+        f"{listed.repeated:,} repeated, {len(bad):,} refused"
+    )
+    if not yes:
+        _show_some(rows)
+        click.echo("Nothing is changed yet: --yes does it.")
+    _finish(settings, changed=yes and bool(rows), bad=bool(bad))
+
+
+command.add_command(list_)
+command.add_command(export)
+
+
+def _product(text: str, market: Marketplace | None) -> tuple[str, str | None]:
+    """Return ASIN and marketplace of what was written; None where neither it nor --domain says."""
+    from pricecheck.errors import InputError
+    from pricecheck.identify import identify
+
+    asin, found = identify(text)
+    if found and market and found != market:
+        raise InputError(
+            f"{text!r} is on amazon.{found.tld}, but --domain says {market.code}",
+            remedy="leave --domain out",
+        )
+    found = found or market
+    return asin, found.code if found else None
+
+
+def _default(settings: Settings, code: str | None = None) -> Watch:
+    """Return the line that blanks are filled in from."""
+    from pricecheck.watchlist import Watch
+
+    prices = settings.config.prices
+    return Watch("", code or prices.domain, prices.weight, None, prices.every)
+
+
+def _watch(
+    settings: Settings, asin: str, code: str | None, options: dict[str, str | None]
+) -> Watch:
+    """Read the options as the watchlist's reader will. Raises InputError for a bad one."""
+    from pricecheck.importing import plain_price
+    from pricecheck.keepa.tables import BY_CODE
+    from pricecheck.watchlist import COLUMNS, parse_cells
+
+    default = _default(settings, code)
+    cells = {"asin": asin} | {name: text or "" for name, text in options.items()}
+    if cells["target_price"]:
+        cells["target_price"] = plain_price(cells["target_price"], BY_CODE[default.domain])
+    return parse_cells([cells.get(name, "") for name in COLUMNS], default)
+
+
+def _watched(
+    file: WatchFile, asin: str, code: str | None, *, everywhere: bool
+) -> list[tuple[str, str]]:
+    """Return the products meant by an ASIN. Raises InputError when that is none, or not clear."""
+    from pricecheck.errors import InputError
+
+    domains = file.domains(asin)
+    if code is not None and not everywhere:
+        domains = [domain for domain in domains if domain == code]
+    if not domains:
+        raise InputError(f"{f'{code} ' if code else ''}{asin} is not on the watchlist")
+    if len(domains) > 1 and not everywhere:
+        raise InputError(
+            f"{asin} is watched on {', '.join(domains)}",
+            remedy="name one with --domain, or all with --everywhere",
+        )
+    return [(domain, asin) for domain in domains]
+
+
+def _stop_at_bad(bad: list[str], *, skip_bad: bool) -> None:
+    """Say what is bad, and end with nothing changed unless the rest is wanted all the same."""
+    for reason in bad:
+        click.echo(f"Error: {reason}", err=True)
+    if bad and not skip_bad:
+        click.echo("Nothing was changed; --skip-bad goes on with the others.", err=True)
+        sys.exit(os.EX_DATAERR)
+
+
+def _show_some(rows: list[tuple[str, ...]]) -> None:
+    for cells in rows[:_SHOWN]:
+        click.echo("  " + ",".join(cells).rstrip(","))
+    if len(rows) > _SHOWN:
+        click.echo(f"  and {len(rows) - _SHOWN:,} more")
+
+
+def _finish(settings: Settings, *, changed: bool, bad: bool) -> None:
+    """Let the daemon know of a change; end with a code that tells of what was bad."""
+    from pricecheck.cli._reload import reload_daemon
+
+    if changed:
+        click.echo(reload_daemon(settings.state_directory()))
+    if bad:
+        sys.exit(os.EX_DATAERR)

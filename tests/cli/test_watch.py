@@ -1,0 +1,329 @@
+"""`pricecheck watch`: the watchlist changed from the command line, and the daemon told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from pricecheck import status
+from pricecheck.keepa.time import to_rfc3339
+from pricecheck.outbox import Commit, Outbox, ProductState
+from pricecheck.records import Price
+from tests.cli.conftest import Run
+from tests.cli.test_status import snapshot
+
+ASIN = "B08N5WRWNW"
+OTHER = "B000000001"
+LIST = f"# mine\r\nasin;domain;target_price\r\n{ASIN};;49,99\r\n# the end\r\n"
+NOW_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def watchlist(home: Path) -> Path:
+    """A watchlist of Excel's, with comments and a product."""
+    path = home / "watchlist.csv"
+    path.write_bytes(LIST.encode())
+    return path
+
+
+def text(path: Path) -> str:
+    """Return a file as it is, line ends included."""
+    return path.read_bytes().decode()
+
+
+async def test_add_writes_lines_at_the_end(run: Run, watchlist: Path) -> None:
+    """By ASIN, ISBN-13 or address; the address's marketplace is written down."""
+    done = await run(
+        "watch",
+        "add",
+        OTHER,
+        "9780306406157",
+        f"https://www.amazon.co.uk/A-keyboard/dp/{ASIN}/ref=x",
+        "--target",
+        "20",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert text(watchlist) == (f"{LIST}{OTHER};;20,00\r\n0306406152;;20,00\r\n{ASIN};UK;20,00\r\n")
+    assert f"UK {ASIN} is watched" in done.stdout
+    assert "The daemon does not run; it reads the watchlist when it starts." in done.stdout
+
+
+async def test_adding_what_is_watched_leaves_its_line(run: Run, watchlist: Path) -> None:
+    """Nothing is written twice, and nobody needs to be told."""
+    done = await run("watch", "add", ASIN, "--target", "10")
+
+    assert done.returncode == 0
+    assert done.stdout == f"DE {ASIN} stays as it is, on line 3\n"
+    assert text(watchlist) == LIST
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("add", OTHER, "B1"), "'B1' is not an ASIN"),
+        (("add", f"amazon.fr/dp/{OTHER}", "--domain", "DE"), "is on amazon.fr, but --domain says"),
+        (("add", OTHER, "--target", "49.99 USD"), "prices on amazon.de are in EUR"),
+        (("add", OTHER, "--weight", "2"), "has no column weight"),
+        (("add", OTHER, "--every", "soon"), "'soon' is not a duration"),
+        (("remove", ASIN, OTHER), f"{OTHER} is not on the watchlist"),
+        (("remove", ASIN, "--domain", "UK"), f"UK {ASIN} is not on the watchlist"),
+    ],
+)
+async def test_bad_input_changes_nothing(
+    run: Run, watchlist: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    """Not even for the good products beside it; each bad one is told with its reason."""
+    done = await run("watch", *arguments)
+
+    assert done.returncode == 65
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert text(watchlist) == LIST
+
+
+async def test_skip_bad_does_the_rest(run: Run, watchlist: Path) -> None:
+    """The bad ones are told all the same, and in the exit code."""
+    added = await run("watch", "add", "B1", OTHER, "--skip-bad")
+    removed = await run("watch", "remove", "B1", ASIN, "--skip-bad")
+
+    assert (added.returncode, removed.returncode) == (65, 65)
+    assert "'B1' is not an ASIN" in added.stderr
+    assert text(watchlist) == (f"# mine\r\nasin;domain;target_price\r\n# the end\r\n{OTHER}\r\n")
+
+
+async def test_remove_asks_which_one_where_there_are_several(run: Run, home: Path) -> None:
+    """A product of two marketplaces is not removed from both by mistake."""
+    path = home / "watchlist.csv"
+    path.write_text(f"asin,domain\n{ASIN}\n{ASIN},UK\n{ASIN},FR\n")
+
+    unclear = await run("watch", "remove", ASIN)
+    one = await run("watch", "remove", f"https://www.amazon.co.uk/dp/{ASIN}")
+    left = path.read_text()
+    everywhere = await run("watch", "remove", ASIN, "--everywhere")
+
+    assert unclear.returncode == 65
+    assert f"{ASIN} is watched on DE, UK, FR" in unclear.stderr
+    assert (one.returncode, left) == (0, f"asin,domain\n{ASIN}\n{ASIN},FR\n")
+    assert (everywhere.returncode, path.read_text()) == (0, "asin,domain\n")
+
+
+async def test_import_tells_first_and_does_it_when_told_to(
+    run: Run, watchlist: Path, home: Path
+) -> None:
+    """A dry run says what would come of each line; --yes adds what can be read."""
+    (home / "friends.csv").write_bytes(
+        f"\ufeffASIN;Locale;Title\r\n{OTHER};uk;A keyboard\r\n{ASIN};de;Mine\r\n"
+        f"B1;de;Bad\r\n{OTHER};uk;Again\r\n".encode()
+    )
+
+    told = await run("watch", "import", "friends.csv")
+    untouched = text(watchlist)
+    done = await run("watch", "import", "friends.csv", "--yes")
+
+    assert told.returncode == done.returncode == 65
+    assert untouched == LIST
+    assert "1 would be added, 1 watched already, 1 repeated, 1 refused" in told.stdout
+    assert f"  {OTHER},UK\n" in told.stdout
+    assert "--yes does it" in told.stdout
+    assert "friends.csv: line 4: 'B1' is not an ASIN" in told.stderr
+    assert "Columns that say nothing here: title" in told.stderr
+    assert "1 added, 1 watched already" in done.stdout
+    assert text(watchlist) == f"{LIST}{OTHER};UK\r\n"
+
+
+async def test_import_takes_the_marketplace_of_lines_that_name_none(
+    run: Run, watchlist: Path, home: Path
+) -> None:
+    """From --domain, else from the config."""
+    (home / "plain.txt").write_text(f"{ASIN}\n{OTHER}\n")
+
+    done = await run("watch", "import", "plain.txt", "--domain", "FR", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert text(watchlist) == f"{LIST}{ASIN};FR\r\n{OTHER};FR\r\n"
+
+
+async def test_export_can_be_imported(run: Run, watchlist: Path, home: Path) -> None:
+    """Every blank is filled in, so that it means the same elsewhere."""
+    done = await run("watch", "export")
+    (home / "export.csv").write_text(done.stdout)
+    (home / "watchlist.csv").write_text("asin,domain,weight,target_price,every\n")
+    again = await run("watch", "import", "export.csv", "--yes")
+
+    assert done.stdout == f"asin,domain,weight,target_price,every\n{ASIN},DE,1,49.99,6h\n"
+    assert again.returncode == 0
+    assert text(watchlist) == done.stdout
+
+
+@pytest.fixture
+def checked(home: Path, outbox: Callable[[], Outbox]) -> None:
+    """Three products, two of them checked in the real past."""
+    (home / "watchlist.csv").write_text(
+        f"asin,target_price,every\n{ASIN},50,1d\n{OTHER},10,\nB000000002,,\n"
+    )
+    prices = [
+        Price(
+            asin=asin,
+            domain="DE",
+            currency="EUR",
+            title=title,
+            timestamp=to_rfc3339(NOW_MS),
+            current_price=cents,
+            previous_price=None,
+            price_change_percent=percent,
+            target_price=None,
+            prices={"NEW": cents},
+            stats={},
+            sales_rank=None,
+            rating=None,
+            review_count=None,
+            last_update=None,
+            url="",
+        )
+        for asin, title, cents, percent in (
+            (ASIN, "A keyboard", 4999, -10.0),
+            (OTHER, "A mouse", 1999, 5.0),
+        )
+    ]
+    outbox().commit(
+        Commit(
+            records=tuple(price.record() for price in prices),
+            states=tuple(ProductState("DE", price.asin, NOW_MS, b"{}") for price in prices),
+        )
+    )
+
+
+@pytest.mark.usefixtures("checked")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), [ASIN, OTHER, "B000000002"]),
+        (("--sort", "price"), [OTHER, ASIN, "B000000002"]),
+        (("--sort", "change", "--reverse"), ["B000000002", OTHER, ASIN]),
+        (("--sort", "next", "--limit", "1"), ["B000000002"]),
+        (("--filter", "b00000", "--domain", "de"), [OTHER, "B000000002"]),
+        (("--on-target",), [ASIN]),
+        (("--unchecked",), ["B000000002"]),
+    ],
+)
+async def test_list_is_sorted_and_filtered(
+    run: Run, arguments: tuple[str, ...], expected: list[str]
+) -> None:
+    """What is not known comes last; a product never checked is due at once."""
+    done = await run("watch", "list", "--json", *arguments)
+
+    assert [row["asin"] for row in json.loads(done.stdout)] == expected
+
+
+@pytest.mark.usefixtures("checked")
+async def test_list_knows_when_each_is_checked_next(run: Run) -> None:
+    """Within its interval after the last check; at once where there was none."""
+    done = await run("watch", "list", "--json")
+
+    rows = json.loads(done.stdout)
+    last = to_rfc3339(NOW_MS)
+    assert last < rows[0]["next_check"] <= to_rfc3339(NOW_MS + 86_400_000)
+    assert last < rows[1]["next_check"] <= to_rfc3339(NOW_MS + 6 * 3_600_000)
+    assert rows[2]["next_check"] is None
+
+
+@pytest.mark.usefixtures("checked")
+async def test_list_as_a_table(run: Run) -> None:
+    """Prices in whole units, times from now, and how many there are."""
+    done = await run("watch", "list", "--sort", "asin", "--limit", "2")
+
+    lines = done.stdout.splitlines()
+    cells = re.split(r"  +", lines[1])
+    assert cells[:6] == ["DE", OTHER, "A mouse", "19.99", "+5.0 %", "10.00"]
+    assert re.search(r"B000000002 .* never +due$", lines[2])
+    assert lines[-1] == "2 of 3 products"
+
+
+async def test_list_without_an_outbox_lists_the_watchlist(run: Run, watchlist: Path) -> None:
+    """Before the first start there are no prices yet."""
+    done = await run("watch", "list")
+
+    assert done.returncode == 0
+    assert ASIN in done.stdout
+    assert "there is no outbox" in done.stderr
+
+
+@pytest.fixture
+async def daemon(home: Path, nursery: trio.Nursery) -> Callable[[int], Awaitable[None]]:
+    """Let a status socket answer for a daemon with this pid; it is this process that listens."""
+
+    async def listen(pid: int) -> None:
+        async def take() -> Any:
+            return snapshot(pid=pid)
+
+        (home / "state").mkdir()
+        nursery.start_soon(status.serve, status.bind(home / "state"), take)
+
+    return listen
+
+
+@pytest.mark.usefixtures("watchlist")
+async def test_the_running_daemon_is_told_to_reload(
+    run: Run, daemon: Callable[[int], Awaitable[None]]
+) -> None:
+    """It gets SIGHUP after the file has changed."""
+    await daemon(os.getpid())
+
+    with trio.open_signal_receiver(signal.SIGHUP) as received:
+        done = await run("watch", "add", OTHER)
+        with trio.fail_after(5):
+            number = await anext(received)
+
+    assert number == signal.SIGHUP
+    assert f"The running daemon, pid {os.getpid()}, reads the watchlist anew." in done.stdout
+
+
+@contextmanager
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that SIGHUP ends."""
+    code = "import signal; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("watchlist")
+async def test_a_process_that_only_has_the_daemons_number_is_left_alone(
+    run: Run, daemon: Callable[[int], Awaitable[None]]
+) -> None:
+    """The pid that a daemon in a container tells is another process outside of it."""
+    with bystander() as other:
+        await daemon(other.pid)
+
+        done = await run("watch", "add", OTHER)
+
+        assert other.poll() is None
+    assert done.returncode == 0
+    assert "it runs in a container" in done.stdout
+
+
+@pytest.mark.usefixtures("watchlist")
+async def test_a_pid_that_is_not_here_is_no_error(
+    run: Run, daemon: Callable[[int], Awaitable[None]]
+) -> None:
+    """The watchlist is changed, and the operator knows what is left to do."""
+    await daemon(2**22 + 1)
+
+    done = await run("watch", "remove", ASIN)
+
+    assert done.returncode == 0
+    assert "reload it there" in done.stdout
