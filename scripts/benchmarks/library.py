@@ -33,7 +33,7 @@ ASINS = [f"B0{number:08d}" for number in range(100)]
 _KEY = "of-the-benchmarks-only"
 _STATISTICS = ("current", "avg", "avg30", "avg90", "avg180", "avg365", "min", "max")
 _ALL_TIME_S = 100 * 365 * 86_400
-_DIFFERENCES_SHOWN = 5
+_DIFFERENCES_SHOWN, _LONGEST = 5, 300
 
 
 class Library(NamedTuple):
@@ -112,8 +112,10 @@ def compare_products(theirs: list[dict[str, Any]], body: bytes, tally: Tally) ->
             history = their_history(data, series)
             tally.expect(what, history, our_history(our, series))
             if history:
-                ours_now = recorded.get(our.asin, {}).get(series.name)
-                tally.expect(f"{what} in the record", history[-1][1], ours_now)
+                now = recorded.get(our.asin, {}).get(series.name)
+                last = wire.points(our, series)[-1]
+                their_now = None if now is None else now + surcharge(last, series)
+                tally.expect(f"{what} in the record", history[-1][1], their_now)
         for name in _STATISTICS if our.stats else ():
             row = getattr(our.stats, name)
             for series in PRICES:
@@ -134,21 +136,21 @@ def their_history(data: dict[str, Any], series: PriceType) -> list[tuple[int, in
 
 
 def our_history(product: wire.Product, series: PriceType) -> list[tuple[int, int | None]]:
-    """Return minutes and prices of a history as we read it, in the library's way.
-
-    It counts minutes since 1970 and adds the shipping to the price; where that is unknown it adds
-    the -1 that stands for it.
-    """
-    unknown = -1 if series.with_shipping else 0
+    """Return minutes since 1970 and prices of a history as we read it, shipping added."""
     return [
         (
             point.minute + 21_564_000,
-            point.price
+            None
             if point.price is None
-            else point.price + (unknown if point.shipping is None else point.shipping),
+            else point.price + (point.shipping or 0) + surcharge(point, series),
         )
         for point in wire.points(product, series)
     ]
+
+
+def surcharge(point: wire.Point, series: PriceType) -> int:
+    """Return what the library adds for unknown shipping: the -1 that stands for it."""
+    return -1 if series.with_shipping and point.shipping is None else 0
 
 
 def recorded_prices(answer: ProductsAnswer) -> dict[str, dict[str, int]]:
@@ -182,7 +184,7 @@ def cell(row: list[Any] | None, series: PriceType) -> int | None:
 
 def _row(figure: str, tally: Tally) -> Row:
     for difference in tally.differences[:_DIFFERENCES_SHOWN]:
-        print(f"  DIFFERENT  {difference}")
+        print(f"  DIFFERENT  {difference[:_LONGEST]}")
     differ = len(tally.differences)
     return Row(figure, f"{tally.compared:,} compared", f"{differ} differ", "", "0", differ == 0)
 
