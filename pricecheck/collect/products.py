@@ -8,14 +8,19 @@ of each price type, not by the time of the check, because Keepa may add points l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
+from pricecheck import config
 from pricecheck.keepa import wire
+from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.tables import PRICES, SERIES, Marketplace, PriceType
 from pricecheck.keepa.time import from_unix_ms, to_rfc3339, to_unix_ms
 from pricecheck.records import Change, Price, percent_change
 from pricecheck.watchlist import Watch
+
+_DAY_MINUTES: Final = 24 * 60
 
 _SALES = SERIES["SALES"]
 _RATING = SERIES["RATING"]
@@ -24,12 +29,14 @@ _STATISTICS = ("avg", "avg30", "avg90", "avg180", "avg365", "min", "max")
 
 
 class Known(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is remembered of a product between checks."""
+    """What is remembered of a product between checks; times are Keepa minutes."""
 
-    last_update: int | None = None  # Keepa minutes
+    since: int | None = None  # from when on every change is told: the look-back's begin
+    last_update: int | None = None  # until when every change was told
     current_price: int | None = None
     absent: str | None = None  # why Keepa has nothing on it
-    prices: dict[str, wire.Point] = {}  # the last point of each price type
+    extras: tuple[str, ...] = ()  # what was bought beside the plain histories
+    prices: dict[str, wire.Point] = {}  # the point in force of each price type
 
 
 _encode = msgspec.json.Encoder().encode
@@ -42,8 +49,11 @@ def remember(known: Known) -> bytes:
 
 
 def recall(body: bytes | None) -> Known | None:
-    """Read a product's stored state; None for one never checked."""
-    return _decode(body) if body is not None else None
+    """Read a product's stored state; None for one never checked, or that another version wrote."""
+    try:
+        return _decode(body) if body is not None else None
+    except msgspec.DecodeError:
+        return None
 
 
 class Lesson(msgspec.Struct, frozen=True):
@@ -56,38 +66,87 @@ class Lesson(msgspec.Struct, frozen=True):
     categories: frozenset[int] = frozenset()
 
 
+def product_query(
+    prices: config.Prices, known: Iterable[Known | None], now_ms: int
+) -> ProductQuery:
+    """Return what to ask of products of which that much is known.
+
+    All history at the first check of one of them, later what is new since the oldest answer.
+    What Keepa has nothing on does not count: it would have all its neighbours answered whole.
+    """
+    query = ProductQuery(
+        stats_days=prices.stats_days,
+        buybox=prices.buybox,
+        offers=prices.offers,
+        update=prices.update,
+    )
+    now = oldest = from_unix_ms(now_ms)
+    for state in known:
+        if state is None:
+            return query
+        if state.absent is None:
+            if state.last_update is None or state.extras != _extras(query):
+                return query
+            oldest = min(oldest, state.last_update)
+    # One day more because a part of a day is none, and one because Keepa may add points late.
+    return msgspec.structs.replace(query, days=(now - oldest) // _DAY_MINUTES + 2)
+
+
+def _extras(query: ProductQuery) -> tuple[str, ...]:
+    """Return what a query buys beside the plain histories: each brings price types of its own."""
+    return tuple(name for name in ("buybox", "offers") if getattr(query, name))
+
+
 def learn(
     product: wire.Product,
     watch: Watch,
     market: Marketplace,
     known: Known | None,
     *,
+    query: ProductQuery,
     observed_ms: int,
     lookback_s: int,
 ) -> Lesson:
     """Compare an answer with what was known.
 
     On the first check changes of the last `lookback_s` seconds are told, later all since the
-    check before. Raises WireError when a history of the product can't be read.
+    check before. An answer whose histories do not reach back that far teaches only the price;
+    the changes are told with the next that does. Raises WireError when the product is of another
+    marketplace, or a history of it can't be read.
     """
+    if product.domain_id not in (None, market.id):
+        raise wire.WireError(f"it is of domain {product.domain_id}, not of {market.id}")
+    before = known or Known()
     if product.no_data is not None:
-        before = known or Known()
-        return Lesson(
-            product.asin, None, [], msgspec.structs.replace(before, absent=product.no_data)
-        )
-    since = from_unix_ms(observed_ms - lookback_s * 1000)
+        gone = msgspec.structs.replace(before, absent=product.no_data)
+        return Lesson(product.asin, None, [], gone)
+    minute = from_unix_ms(observed_ms)
+    since = before.since
+    if since is None:
+        since = from_unix_ms(observed_ms - lookback_s * 1000)
     observed_at = to_rfc3339(observed_ms)
-    last = dict(known.prices) if known else {}
+    now: dict[str, wire.Point] = {}
+    last = dict(before.prices)
     changes: list[Change] = []
     for series in PRICES:
         seen = last.get(series.name)
         history = wire.points(product, series, seen.minute if seen else since)
-        for old, new in _steps(history, seen, since):
-            changes.append(_change(product, market, series, old, new, observed_at))
-        if history and (seen is None or history[-1].minute >= seen.minute):
-            last[series.name] = history[-1]
-    price = _price(product, watch, market, last, known, observed_at)
-    learned = Known(last_update=product.last_update, current_price=price.current_price, prices=last)
+        if history:
+            now[series.name] = history[-1]
+            steps, last[series.name] = _steps(history, seen, since)
+            changes += [_change(product, market, series, *step, observed_at) for step in steps]
+    price = _price(product, watch, market, now, before, observed_at)
+    if _reaches(product, query, before, minute):
+        learned = Known(
+            since=since,
+            last_update=product.last_update,
+            current_price=price.current_price,
+            extras=_extras(query),
+            prices=last,
+        )
+    else:
+        changes = []
+        learned = msgspec.structs.replace(before, absent=None, current_price=price.current_price)
     categories = frozenset(product.categories or ()) | {product.root_category or 0}
     return Lesson(product.asin, price, changes, learned, categories)
 
@@ -97,21 +156,41 @@ def product_url(market: Marketplace, asin: str) -> str:
     return f"https://www.amazon.{market.tld}/dp/{asin}"
 
 
+def _reaches(product: wire.Product, query: ProductQuery, before: Known, minute: int) -> bool:
+    """Tell whether an answer's histories reach back to what was told before."""
+    if product.csv is None:
+        return False
+    if query.days is None:
+        return True
+    begin = minute - query.days * _DAY_MINUTES
+    return before.last_update is not None and before.last_update >= begin
+
+
 def _steps(
-    history: Iterable[wire.Point], seen: wire.Point | None, since: int
-) -> Iterable[tuple[wire.Point | None, wire.Point]]:
-    """Yield each real change after what was seen (or from `since` on) as (before, after)."""
-    before = seen
+    history: list[wire.Point], seen: wire.Point | None, since: int
+) -> tuple[list[tuple[wire.Point | None, wire.Point]], wire.Point]:
+    """Return each real change after what was seen (or from `since` on) as (before, after).
+
+    And the point that is in force now: where a value was repeated, the first that had it.
+    """
+    steps: list[tuple[wire.Point | None, wire.Point]] = []
+    force, earlier = seen, None
     # Of several points in one minute only the last was in force after it.
     for point in {point.minute: point for point in history}.values():
         if seen is not None and point.minute < seen.minute:
+            earlier = point
             continue
-        same = (before is None and point.price is None) or (
-            before is not None and before[1:] == point[1:]
-        )
-        if not same and (seen is not None or point.minute >= since):
-            yield before, point
-        before = point
+        if force is not None and point[1:] == force[1:]:
+            continue
+        old = force
+        if seen is not None and point.minute == seen.minute and earlier is not None:
+            old = earlier if earlier[1:] != point[1:] else seen  # its record is told anew
+        begins = old is None and point.price is None  # without an offer: nothing changes
+        if not begins and (seen is not None or point.minute >= since):
+            steps.append((old, point))
+        force = point
+    assert force is not None  # a history has a point, and what was seen is one
+    return steps, force
 
 
 def _change(
@@ -143,18 +222,18 @@ def _price(
     product: wire.Product,
     watch: Watch,
     market: Marketplace,
-    last: dict[str, wire.Point],
-    known: Known | None,
+    now: dict[str, wire.Point],
+    before: Known,
     observed_at: str,
 ) -> Price:
     prices: dict[str, int] = {}
     for series in PRICES:
-        point = last.get(series.name)
-        now = point.price if point else wire.last_value(product, series)
-        if now is not None:
-            prices[series.name] = now + ((point.shipping or 0) if point else 0)
+        point = now.get(series.name)
+        value = point.price if point else wire.last_value(product, series)
+        if value is not None:
+            prices[series.name] = value + ((point.shipping or 0) if point else 0)
     current = prices.get("NEW", prices.get("AMAZON"))
-    previous = known.current_price if known else None
+    previous = before.current_price
     rating = wire.last_value(product, _RATING)
     updated = product.last_update
     return Price(
