@@ -11,6 +11,8 @@ import faulthandler
 import logging
 import math
 import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,19 +21,14 @@ import msgspec
 import trio
 
 from pricecheck import __version__, config, logs, report, status, systemd, watchlist
-from pricecheck.bucket import Bucket
 from pricecheck.clock import clock_of
-from pricecheck.collect.bestsellers import collect_bestsellers
 from pricecheck.collect.calls import CallLog, open_client
-from pricecheck.collect.deals import DerivedDeals, collect_deals
-from pricecheck.collect.prices import PriceCollector
-from pricecheck.collect.spending import Spender
+from pricecheck.collect.tasks import Collectors
 from pricecheck.config import Settings
-from pricecheck.errors import ConfigError, PricecheckError
+from pricecheck.errors import ConfigError, PricecheckError, StoreError
 from pricecheck.instance import only_instance
-from pricecheck.keepa.client import KeepaClient
 from pricecheck.logs import kv
-from pricecheck.outbox import FILE_NAME, Outbox
+from pricecheck.outbox import FILE_NAME, Commit, Outbox
 from pricecheck.snapshot import Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
 from pricecheck.watchlist import Watchlist
@@ -70,8 +67,10 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     plan = read_plan(path, strict=strict)
     faulthandler.enable()  # systemd's watchdog kills by SIGABRT: every stack into the journal
     logs.setup(plan.settings.config.log_level)
+    logs.redact(plan.key)
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
+    status.socket_path(directory)  # refuses a path too long before anything is made
     with only_instance(directory):
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
@@ -79,57 +78,6 @@ def run(path: Path | None, *, strict: bool = False) -> None:
             trio.run(daemon.run, clock=clock_of(time))
         finally:
             outbox.close()
-
-
-class Collectors:
-    """The tasks made from one plan, and what they share."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        outbox: Outbox,
-        calls: CallLog,
-        client: KeepaClient,
-        supervisor: Supervisor,
-    ) -> None:
-        settings = plan.settings.config
-        self.plan = plan
-        self.bucket = Bucket(max_call_cost=settings.keepa.max_call_cost, costs=settings.prior_costs)
-        self.spender = Spender(client, self.bucket, outbox, calls, settings.time)
-        self.derived = DerivedDeals()
-        self.prices = PriceCollector(
-            plan.watchlist.watches,
-            self.spender,
-            outbox,
-            self.derived,
-            settings.prices,
-            concurrency=settings.keepa.concurrency,
-        )
-        self.supervisor = supervisor
-
-    def start(self, marks: dict[str, int]) -> None:
-        """Start every task; `marks` says when each last succeeded."""
-        settings, spender = self.plan.settings.config, self.spender
-        start = partial(self.supervisor.start, stall_after=settings.stall_after)
-        start("prices", self.prices.run)
-        for deals in settings.deals:
-            start(
-                deals.name,
-                partial(
-                    collect_deals,
-                    rule=deals,
-                    spender=spender,
-                    derived=self.derived,
-                    last_ms=marks.get(deals.name),
-                ),
-            )
-        for best in settings.bestsellers:
-            start(
-                best.name,
-                partial(
-                    collect_bestsellers, rule=best, spender=spender, last_ms=marks.get(best.name)
-                ),
-            )
 
 
 class Daemon:
@@ -146,73 +94,119 @@ class Daemon:
         self._house: Supervisor | None = None
         self._collectors: Collectors | None = None
         self._generation = trio.CancelScope()
+        self._renewed = trio.Event()  # set when the collectors of the newest plan run
+        self._hangup = trio.Event()
         self._refused_reload: str | None = None
+        self._told = ""
 
     async def run(self) -> None:
         """Run until a signal ends it; everything paid for is in the outbox afterwards."""
         self._began = trio.current_time()
-        logs.redact(self._plan.key)
         listener = status.bind(self._directory)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        with trio.open_signal_receiver(*signals) as received:
             async with trio.open_nursery() as nursery:
-                self._house = Supervisor(nursery, on_change=self._tell_systemd)
-                await nursery.start(self._collect)
-                start = partial(self._house.start, stall_after=2 * _HOUR_S)
-                start("status", partial(self._serve_status, listener))
-                start("housekeeping", self._keep_house)
-                start("report", self._report)
-                await self._house.wait_started()
-                nursery.start_soon(systemd.ping_watchdog, self._alive)
-                self._say_ready("ready")
-                async for number in signals:
-                    if number != signal.SIGHUP:
-                        log.info("stopping", extra=kv(signal=signal.Signals(number).name))
-                        systemd.stopping()
-                        nursery.cancel_scope.cancel()
-                        break
-                    await self._reload()
+                work = trio.CancelScope()
+                # Until the very end: a second signal must not kill what the first one ends.
+                nursery.start_soon(self._obey, received, work)
+                with work:
+                    await self._work(listener)
+                nursery.cancel_scope.cancel()
+        with suppress(StoreError):
+            self._outbox.commit(Commit(records=self._calls.drain()))
         log.info("stopped", extra=kv(**msgspec.structs.asdict(self._calls.totals())))
 
-    async def _collect(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _obey(self, received: AsyncIterator[int], work: trio.CancelScope) -> None:
+        async for number in received:
+            if number == signal.SIGHUP:
+                self._hangup.set()
+            elif not work.cancel_called:
+                log.info("stopping", extra=kv(signal=signal.Signals(number).name))
+                systemd.stopping()
+                work.cancel()
+
+    async def _work(self, listener: trio.SocketListener) -> None:
+        async with trio.open_nursery() as nursery:
+            self._house = Supervisor(nursery, on_change=self._tell_systemd)
+            nursery.start_soon(self._collect)
+            await self._renewed.wait()
+            # Undeclared silence is meant in real time, as it is for the collectors.
+            start = partial(self._house.start, stall_after=2 * _HOUR_S * self._time.factor)
+            start("status", partial(self._serve_status, listener))
+            start("housekeeping", self._keep_house)
+            start("report", self._report)
+            await self._house.wait_started()
+            nursery.start_soon(systemd.ping_watchdog, self._alive)
+            nursery.start_soon(self._reload_when_told)
+            self._say_ready("ready")
+
+    async def _collect(self) -> None:
         """Run the collectors of the plan, and those of the next one after each reload."""
         while True:
-            self._generation = trio.CancelScope()
-            with self._generation:
-                await self._run_collectors(task_status)
-            task_status = trio.TASK_STATUS_IGNORED
+            with trio.CancelScope() as self._generation:
+                await self._run_collectors()
 
-    async def _run_collectors(self, task_status: trio.TaskStatus[None]) -> None:
-        plan, calls = self._plan, self._calls
-        marks = await trio.to_thread.run_sync(self._outbox.marks)
+    async def _run_collectors(self) -> None:
+        plan = self._plan
         async with (
-            open_client(plan.settings, plan.key, calls) as client,
+            open_client(plan.settings, plan.key, self._calls) as client,
             trio.open_nursery() as nursery,
         ):
             supervisor = Supervisor(nursery, on_change=self._tell_systemd)
-            self._collectors = Collectors(plan, self._outbox, calls, client, supervisor)
-            self._collectors.start(marks)
-            await supervisor.wait_started()
-            task_status.started()
-
-    async def _reload(self) -> None:
-        """Take over a changed config and watchlist; keep the old ones when they do not hold."""
-        systemd.reloading()
-        try:
-            plan = await trio.to_thread.run_sync(
-                partial(read_plan, self._plan.settings.path, strict=self._strict)
+            self._collectors = Collectors(
+                plan.settings,
+                plan.watchlist,
+                plan.key,
+                outbox=self._outbox,
+                calls=self._calls,
+                client=client,
+                supervisor=supervisor,
+                before=self._collectors,
             )
-            _check_same_house(self._plan.settings, plan.settings)
-        except PricecheckError as error:
-            self._refused_reload = str(error)
-            log.error("reload refused: the old config stays", extra=kv(reason=str(error)))
-            systemd.ready(self._line())
-            return
+            self._collectors.start()
+            await supervisor.wait_started()
+            self._renewed.set()
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup = trio.Event()
+            systemd.reloading()
+            if (plan := await self._read_next_plan()) is not None:
+                await self._take_over(plan)
+                self._say_ready("reloaded")
+            else:
+                systemd.ready(self._line())
+
+    async def _read_next_plan(self) -> Plan | None:
+        """Read config and watchlist anew; None, and a reason in status, where they do not hold."""
+        old = self._plan.settings
+        read = partial(read_plan, old.path, strict=self._strict)
+        try:
+            plan = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+            _check_same_house(old, plan.settings)
+        except Exception as error:  # a reload's border: the old plan runs on
+            self._refused_reload = logs.redacted(str(error))
+            expected = isinstance(error, PricecheckError)
+            log.error(
+                "reload refused: the old config stays",
+                extra=kv(reason=str(error)),
+                exc_info=None if expected else error,
+            )
+            return None
         self._refused_reload = None
-        self._plan = plan
+        return plan
+
+    async def _take_over(self, plan: Plan) -> None:
+        """Let the calls under way come home, then run the collectors of the new plan."""
+        assert self._collectors is not None  # a reload comes after the start
+        await self._collectors.spender.drain()
         logs.redact(plan.key)
         logs.setup(plan.settings.config.log_level)
+        self._plan = plan
+        self._renewed = trio.Event()
         self._generation.cancel()
-        self._say_ready("reloaded")
+        await self._renewed.wait()
 
     def _say_ready(self, event: str) -> None:
         settings, watched = self._plan.settings, self._plan.watchlist
@@ -233,7 +227,7 @@ class Daemon:
 
     async def _serve_status(self, listener: trio.SocketListener, heartbeat: Heartbeat) -> None:
         heartbeat.expect(math.inf, "listening")
-        await status.serve(listener, self._snapshot)
+        await status.serve(listener, self._snapshot, time_factor=self._time.factor)
 
     async def _keep_house(self, heartbeat: Heartbeat) -> None:
         """Delete what has been kept long enough, each hour."""
@@ -253,11 +247,12 @@ class Daemon:
             await trio.sleep(_HOUR_S)
 
     async def _report(self, heartbeat: Heartbeat) -> None:
-        """Tell the log the story of each hour in one line."""
+        """Tell the log the story of each hour in one line; of each real one in a simulation."""
         before = self._calls.totals()
+        hour_s = _HOUR_S * self._time.factor
         while True:
-            heartbeat.expect(trio.current_time() + _HOUR_S, "next in an hour")
-            await trio.sleep(_HOUR_S)
+            heartbeat.expect(trio.current_time() + hour_s, "next in an hour")
+            await trio.sleep(hour_s)
             now = self._calls.totals()
             state = await self._snapshot()
             log.info("hour", extra=kv(**report.hour(before, now, state)))
@@ -288,10 +283,17 @@ class Daemon:
 
     def _line(self) -> str:
         tokens = self._collectors.bucket.state() if self._collectors else None
-        return report.status_line(tokens, self._tasks(), len(self._plan.watchlist.watches))
+        return report.status_line(
+            tokens,
+            self._tasks(),
+            len(self._plan.watchlist.watches),
+            simulated=self._plan.settings.config.simulated,
+        )
 
     def _tell_systemd(self) -> None:
-        systemd.status(self._line())
+        if (line := self._line()) != self._told:
+            self._told = line
+            systemd.status(line)
 
 
 def _check_same_house(old: Settings, new: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pricecheck import __version__
+from pricecheck.errors import StoreError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.snapshot import (
     SHAPE_VERSION,
@@ -19,7 +20,8 @@ from pricecheck.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from pricecheck.daemon import Collectors
+    from pricecheck.collect.tasks import Collectors
+    from pricecheck.collect.trouble import Trouble
     from pricecheck.outbox import Outbox
 
 _FOREIGN_SHARE: Final = 0.1
@@ -36,20 +38,21 @@ async def take_snapshot(
     refused_reload: str | None,
 ) -> Snapshot:
     """Gather the state of the daemon; the outbox is asked in a thread."""
-    settings = collectors.plan.settings
+    settings = collectors.settings
     time = settings.config.time
     tokens = collectors.bucket.state()
     store = await trio.to_thread.run_sync(_store_state, outbox, collectors.spender.store_trouble)
-    watchlist = collectors.prices.state(bad_lines=collectors.plan.watchlist.bad_count)
+    watchlist = collectors.prices.state(bad_lines=collectors.watchlist.bad_count)
     reasons = [f"{task.name} is {task.state}: {task.last_error}" for task in tasks if _ails(task)]
+    reasons += _told_once(collectors.troubles)
     reasons += [f"nothing can be stored: {store.trouble}"] if store.trouble else []
     reasons += [f"reload refused: {refused_reload}"] if refused_reload else []
-    reasons += [collectors.prices.trouble] if collectors.prices.trouble else []
     if store.moved_aside:
         reasons.append(f"the outbox was corrupt and is now {store.moved_aside}")
     if tokens.foreign_per_hour > _FOREIGN_SHARE * 60 * (tokens.refill_rate or 0):
         reasons.append(f"somebody else spent {tokens.foreign_per_hour} tokens in the last hour")
-    notes = [f"{rule.name}: not in the plan, derived" for rule in collectors.derived.rules]
+    derived = sorted(rule.name for rule in collectors.derived.rules)
+    notes = [f"{name}: not in the plan, derived from product checks" for name in derived]
     if watchlist.bad_lines:
         notes.append(f"{watchlist.bad_lines} watchlist lines skipped")
     return Snapshot(
@@ -71,14 +74,17 @@ async def take_snapshot(
     )
 
 
-def status_line(tokens: TokenState | None, tasks: list[TaskStatus], products: int) -> str:
+def status_line(
+    tokens: TokenState | None, tasks: list[TaskStatus], products: int, *, simulated: bool
+) -> str:
     """Return the state in one line, as `systemctl status` shows it."""
     ailing = [f"{task.name} {task.state}" for task in tasks if _ails(task)]
     held = "tokens unknown"
     if tokens is not None and tokens.tokens is not None:
         held = f"{tokens.tokens:,} of {tokens.capacity:,} tokens"
     health = ", ".join(ailing) or f"{len(tasks)} tasks run"
-    return f"{health}; {products:,} products; {held}"
+    line = f"{health}; {products:,} products; {held}"
+    return f"SIMULATED: {line}" if simulated else line
 
 
 def hour(before: Totals, now: Totals, state: Snapshot) -> dict[str, object]:
@@ -97,12 +103,28 @@ def _ails(task: TaskStatus) -> bool:
     return task.state in ("backing off", "stuck")
 
 
+def _told_once(troubles: list[Trouble]) -> list[str]:
+    """Say each reason once, with the tasks that it keeps from their work."""
+    tasks: dict[str, list[str]] = {}
+    for trouble in troubles:
+        if trouble.reason is not None:
+            tasks.setdefault(trouble.reason, []).append(trouble.task)
+    return [f"{', '.join(names)}: {reason}" for reason, names in tasks.items()]
+
+
 def _store_state(outbox: Outbox, trouble: str | None) -> StoreState:
+    """Read what the outbox holds; one that can't be read is trouble, and has nothing to tell."""
+    records: dict[str, int] = {}
+    letters: dict[str, int] = {}
+    try:
+        records, letters = outbox.counts(), outbox.dead_letter_counts()
+    except StoreError as error:
+        trouble = trouble or str(error)
     return StoreState(
         path=str(outbox.path),
         bytes=outbox.size_bytes(),
-        records=outbox.counts(),
-        dead_letters=outbox.dead_letter_counts(),
+        records=records,
+        dead_letters=letters,
         trouble=trouble,
         moved_aside=str(outbox.moved_aside) if outbox.moved_aside else None,
     )

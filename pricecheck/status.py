@@ -5,6 +5,8 @@ The server side runs in the daemon; `ask` is the client, plain and quick, for th
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,41 +21,71 @@ from pricecheck.snapshot import SHAPE_VERSION, Snapshot
 if TYPE_CHECKING:  # trio costs the quick commands a tenth of a second
     import trio
 
+log = logging.getLogger(__name__)
+
 SOCKET_NAME: Final = "status.sock"
 _ANSWER_WITHIN_S: Final = 5.0
+_BACKLOG: Final = 128
 _LONGEST_PATH: Final = 107  # sun_path of unix(7), without its final NUL
+
+
+def socket_path(directory: Path) -> Path:
+    """Return where the socket of a state directory is.
+
+    Raises ConfigError when that path is too long for a socket.
+    """
+    path = directory / SOCKET_NAME
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ConfigError(
+            f"{path}: too long a path for a socket", remedy="choose a shorter state_directory"
+        )
+    return path
 
 
 def bind(directory: Path) -> trio.SocketListener:
     """Open the socket in the state directory, in place of one that a killed daemon left.
 
-    Owner and group may connect. Raises ConfigError when the path is too long for a socket.
+    Owner and group may connect. Raises ConfigError when the path is too long for a socket,
+    StoreError when none can be made there.
     """
     import trio
 
-    path = directory / SOCKET_NAME
-    if len(str(path).encode()) > _LONGEST_PATH:
-        raise ConfigError(
-            f"{path}: too long a path for a socket", remedy="choose a shorter state_directory"
-        )
-    path.unlink(missing_ok=True)
+    path = socket_path(directory)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(path))
-    path.chmod(0o660)
-    listening.listen(16)
-    listening.setblocking(False)
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        path.chmod(0o660)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise StoreError(
+            f"{path}: the status socket can't be made: {error.strerror}",
+            remedy="check what is there, and owner and mode of the state directory",
+        ) from None
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
 
 
-async def serve(listener: trio.SocketListener, take: Callable[[], Awaitable[Snapshot]]) -> None:
+async def serve(
+    listener: trio.SocketListener,
+    take: Callable[[], Awaitable[Snapshot]],
+    *,
+    time_factor: float = 1.0,
+) -> None:
     """Answer each connection with a fresh snapshot, for ever."""
     import trio
 
     async def answer(stream: trio.SocketStream) -> None:
-        with trio.move_on_after(_ANSWER_WITHIN_S):
-            # The asker may be gone, or the outbox be closing right now.
-            with suppress(trio.BrokenResourceError, StoreError):
-                await stream.send_all(msgspec.json.encode(await take()) + b"\n")
+        # The asker waits in real time.
+        with trio.move_on_after(_ANSWER_WITHIN_S * time_factor), suppress(trio.BrokenResourceError):
+            try:
+                snapshot = await take()
+            except Exception:
+                # Nobody could be answered again if this ended the listening.
+                log.exception("no status")
+            else:
+                await stream.send_all(msgspec.json.encode(snapshot) + b"\n")
         await trio.aclose_forcefully(stream)
 
     await trio.serve_listeners(answer, [listener])
@@ -84,6 +116,11 @@ def ask(directory: Path) -> Snapshot:
         raise NotRunningError(
             f"{path}: no answer: {error}", remedy="see `journalctl -u pricecheck`"
         ) from None
+    if not line:
+        raise NotRunningError(
+            f"{path}: the daemon did not answer",
+            remedy="it may just be ending: ask again, or see `journalctl -u pricecheck`",
+        )
     try:
         snapshot = msgspec.json.decode(line, type=Snapshot)
     except msgspec.DecodeError as error:

@@ -6,6 +6,7 @@ import logging
 
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.spending import Priority, Spender
+from pricecheck.collect.trouble import Trouble
 from pricecheck.config import BestsellersRule
 from pricecheck.keepa.client import BestsellersAnswer
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 async def collect_bestsellers(
-    heartbeat: Heartbeat, rule: BestsellersRule, spender: Spender, last_ms: int | None
+    heartbeat: Heartbeat, rule: BestsellersRule, spender: Spender, trouble: Trouble
 ) -> None:
     """Collect a category's best sellers for ever, `rule.every` seconds apart."""
     category = str(rule.category)
@@ -42,7 +43,7 @@ async def collect_bestsellers(
         ).record()
         return Commit(records=(record,), marks=mark)
 
-    async def once() -> None:
+    async def once() -> int:
         await spender.spend(
             "bestsellers",
             1,
@@ -51,5 +52,6 @@ async def collect_bestsellers(
             send=lambda: spender.client.bestsellers(rule.domain.market, category),
             keep=keep,
         )
+        return rule.every
 
-    await periodically(heartbeat, once, every_s=rule.every, last_ms=last_ms, time=spender.time)
+    await periodically(heartbeat, once, every_s=rule.every, spender=spender, trouble=trouble)

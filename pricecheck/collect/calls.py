@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pricecheck.config import Settings
 from pricecheck.keepa.client import Call, KeepaClient, Timeouts
 from pricecheck.keepa.time import to_rfc3339
+from pricecheck.logs import redacted
 from pricecheck.records import Metric, Record
 from pricecheck.snapshot import Totals
 from pricecheck.timescale import TimeScale
+
+_MOST_UNSAVED: Final = 1_000
 
 
 def open_client(settings: Settings, key: str, calls: CallLog) -> KeepaClient:
@@ -48,7 +53,7 @@ class CallLog:
             domain=call.domain,
             success=call.error is None,
             status=call.status,
-            error=call.error,
+            error=redacted(call.error) if call.error is not None else None,
         )
         self._unsaved.append(metric.record())
 
@@ -60,6 +65,10 @@ class CallLog:
         """Hand over the metrics not yet committed."""
         unsaved, self._unsaved = tuple(self._unsaved), []
         return unsaved
+
+    def put_back(self, metrics: tuple[Record, ...]) -> None:
+        """Take metrics back that could not be committed; the oldest go when they become many."""
+        self._unsaved = [*metrics, *self._unsaved][-_MOST_UNSAVED:]
 
     def totals(self) -> Totals:
         """Return the sums since the start."""

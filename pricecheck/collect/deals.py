@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import math
+import re
 from functools import partial
 from typing import Final
 
@@ -13,6 +14,7 @@ import msgspec
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.products import Lesson, product_url
 from pricecheck.collect.spending import Priority, Spender
+from pricecheck.collect.trouble import Trouble
 from pricecheck.config import DealRule
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import DealQuery, DealsAnswer
@@ -23,12 +25,15 @@ from pricecheck.logs import kv
 from pricecheck.outbox import Commit, DeadLetter
 from pricecheck.records import Deal, Price, Record
 from pricecheck.supervisor import Heartbeat
+from pricecheck.timescale import TimeScale
 
 log = logging.getLogger(__name__)
 
 _ANY_PRICE: Final = 2**31 - 1
 _BY_PERCENT: Final = 4  # DealRequest.sortType
 _MONTH: Final = 2  # DealRequest.dateRange; also the interval of avg and deltaPercent: 31 days
+_TAG: Final = re.compile(r"</?[a-zA-Z][^<>]*>")
+_DAY_S: Final = 24 * 3600
 _NO_ROOT: Final = (0, 2**63 - 1)  # what Keepa writes for an unknown root category
 
 
@@ -39,7 +44,8 @@ class DerivedDeals:
     """
 
     def __init__(self) -> None:
-        self.rules: set[DealRule] = set()
+        # Replaced, never changed: the threads that digest answers read it meanwhile.
+        self.rules: frozenset[DealRule] = frozenset()
 
     def find(self, price: Price, lesson: Lesson) -> list[Deal]:
         """Return the deals that a checked product makes under the active rules."""
@@ -57,34 +63,39 @@ async def collect_deals(
     rule: DealRule,
     spender: Spender,
     derived: DerivedDeals,
-    last_ms: int | None,
+    trouble: Trouble,
 ) -> None:
     """Collect one rule's deals for ever; on a plan without /deal, have them derived instead."""
 
-    async def once() -> None:
+    async def once() -> int:
         try:
-            for page in range(rule.pages):
-                answer = await spender.spend(
-                    "deal",
-                    1,
-                    Priority.DEALS,
-                    heartbeat,
-                    send=partial(spender.client.deals, rule.domain.market, _query(rule, page)),
-                    keep=partial(_keep, rule, spender.time.now_ms()),
-                )
-                if answer.is_last_page:
-                    break
+            await _collect_pages(heartbeat, rule, spender)
         except NotInPlanError:
             if rule not in derived.rules:
                 log.warning(
                     "plan has no deals: deriving them from product checks",
                     extra=kv(rule=rule.name, remedy="a larger Keepa plan; asked again daily"),
                 )
-            derived.rules.add(rule)
-            raise
-        derived.rules.discard(rule)
+            derived.rules |= {rule}
+            return _DAY_S
+        derived.rules -= {rule}
+        return rule.every
 
-    await periodically(heartbeat, once, every_s=rule.every, last_ms=last_ms, time=spender.time)
+    await periodically(heartbeat, once, every_s=rule.every, spender=spender, trouble=trouble)
+
+
+async def _collect_pages(heartbeat: Heartbeat, rule: DealRule, spender: Spender) -> None:
+    for page in range(rule.pages):
+        answer = await spender.spend(
+            "deal",
+            1,
+            Priority.DEALS,
+            heartbeat,
+            send=partial(spender.client.deals, rule.domain.market, _query(rule, page)),
+            keep=partial(_keep, rule, page, spender.time),
+        )
+        if answer.is_last_page:
+            break
 
 
 def deal_score(
@@ -105,7 +116,7 @@ def deal_score(
 
 def _query(rule: DealRule, page: int) -> DealQuery:
     factor = 10**rule.domain.market.minor_digits
-    most = _ANY_PRICE if rule.max_price is None else round(rule.max_price * factor)
+    most = math.inf if rule.max_price is None else rule.max_price * factor
     return DealQuery(
         page=page,
         domain_id=rule.domain.market.id,
@@ -113,7 +124,7 @@ def _query(rule: DealRule, page: int) -> DealQuery:
         date_range=_MONTH,
         include_categories=[rule.category] if rule.category is not None else [],
         delta_percent_range=(rule.min_discount, rule.max_discount),
-        current_range=(round(rule.min_price * factor), most),
+        current_range=(round(rule.min_price * factor), round(min(most, _ANY_PRICE))),
         min_rating=round(rule.min_rating * 10) or -1,
         sort_type=_BY_PERCENT,
         is_range_enabled=True,
@@ -121,9 +132,10 @@ def _query(rule: DealRule, page: int) -> DealQuery:
     )
 
 
-def _keep(rule: DealRule, asked_ms: int, answer: DealsAnswer) -> Commit:
+def _keep(rule: DealRule, page: int, time: TimeScale, answer: DealsAnswer) -> Commit:
     """Turn a page of deals into what is committed of it; a deal that does not fit goes alone."""
-    at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or asked_ms
+    now_ms = time.now_ms()
+    at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
     letters = [_set_aside(rule, bad, at_ms) for bad in answer.misfits]
     records: list[Record] = []
     for deal in answer.deals:
@@ -134,9 +146,10 @@ def _keep(rule: DealRule, asked_ms: int, answer: DealsAnswer) -> Commit:
             letters.append(_set_aside(rule, misfit, at_ms))
     for letter in letters:
         log.warning("deal set aside", extra=kv(deal=letter.id, reason=letter.reason))
-    return Commit(
-        records=tuple(records), dead_letters=tuple(letters), marks=((rule.name, asked_ms),)
-    )
+    # Only with the last page is the rule done: what fails before is not put off by a restart.
+    done = answer.is_last_page or page + 1 == rule.pages
+    marks = ((rule.name, now_ms),) if done else ()
+    return Commit(records=tuple(records), dead_letters=tuple(letters), marks=marks)
 
 
 def _of_wire(rule: DealRule, deal: wire.Deal, at_ms: int) -> Deal:
@@ -157,7 +170,7 @@ def _of_wire(rule: DealRule, deal: wire.Deal, at_ms: int) -> Deal:
         asin=deal.asin,
         domain=rule.domain.market.code,
         currency=rule.domain.market.currency,
-        title=html.unescape(deal.title) if deal.title else None,
+        title=_plain(deal.title) if deal.title else None,
         price_type=SERIES[rule.price_type].name,
         created_at=to_rfc3339(to_unix_ms(deal.creation_date)),
         timestamp=to_rfc3339(at_ms),
@@ -211,6 +224,11 @@ def _derive(rule: DealRule, price: Price, lesson: Lesson) -> Deal | None:
         source="derived",
         url=price.url,
     )
+
+
+def _plain(title: str) -> str:
+    """Take the markup out of a title (Keepa's Java client warns of it) and resolve its entities."""
+    return html.unescape(_TAG.sub("", title))
 
 
 def _month(table: list[list[int]] | None) -> list[int] | None:

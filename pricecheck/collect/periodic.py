@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
 from pricecheck.bucket import NoRefillError, TooExpensiveError
-from pricecheck.keepa.errors import KeepaError
+from pricecheck.collect.spending import Spender
+from pricecheck.collect.trouble import Trouble
+from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.time import to_rfc3339
-from pricecheck.logs import kv
 from pricecheck.supervisor import Heartbeat
-from pricecheck.timescale import TimeScale
 
-log = logging.getLogger(__name__)
-
-_RETRY_MS = 10 * 60_000
+_NAP_S: Final = 600.0
+"""A jump of the clock is noticed after so many seconds of a longer wait."""
 
 
 async def periodically(
     heartbeat: Heartbeat,
-    once: Callable[[], Awaitable[None]],
+    once: Callable[[], Awaitable[int]],
     *,
     every_s: int,
-    last_ms: int | None,
-    time: TimeScale,
+    spender: Spender,
+    trouble: Trouble,
 ) -> None:
-    """Run `once` for ever, `every_s` seconds after it last succeeded (`last_ms`, Unix time).
+    """Run `once` for ever; it returns the seconds until it is to run again.
 
-    A KeepaError is logged and tried again when it says so, else at the next regular time.
+    The first time is `every_s` after the mark of the task, which is what `trouble.task` names. A
+    call that fails is tried again when its error says so, else at the next regular time.
     """
-    due_ms = 0 if last_ms is None else last_ms + every_s * 1000
+    marked_ms = (await spender.marks()).get(trouble.task)
+    now_ms = spender.time.now_ms
+    # A mark that lies ahead was set by a clock that has been put right since.
+    due_ms = 0 if marked_ms is None else min(marked_ms, now_ms()) + every_s * 1000
     while True:
-        if (left_ms := due_ms - time.now_ms()) > 0:
-            until = trio.current_time() + left_ms / 1000
-            heartbeat.expect(until, f"next at {to_rfc3339(due_ms)[:16]}Z")
-            await trio.sleep_until(until)
+        while (left_ms := due_ms - now_ms()) > 0:
+            now = trio.current_time()
+            heartbeat.expect(now + left_ms / 1000, f"next at {to_rfc3339(due_ms)[:16]}Z")
+            await trio.sleep(min(left_ms / 1000, _NAP_S))
         try:
-            await once()
+            wait_ms = await once() * 1000
+            trouble.end()
+        except RejectedError as error:
+            trouble.begin(error)
             wait_ms = every_s * 1000
-        except KeepaError as error:
-            wait_ms = min(error.retry_after_ms or every_s * 1000, every_s * 1000)
-            log.warning("collection failed", extra=kv(reason=str(error), again_s=wait_ms // 1000))
-        except (TooExpensiveError, NoRefillError) as error:
-            wait_ms = min(_RETRY_MS, every_s * 1000)
-            log.warning("collection failed", extra=kv(reason=str(error), again_s=wait_ms // 1000))
+        except (KeepaError, TooExpensiveError, NoRefillError) as error:
+            wait_ms = trouble.begin(error)
         heartbeat.beat()
-        due_ms = time.now_ms() + wait_ms
+        due_ms = now_ms() + wait_ms

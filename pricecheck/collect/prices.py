@@ -2,7 +2,7 @@
 
 Nothing that goes wrong with one product, one answer or one spell of bad weather at Keepa ends
 the task: a product that can't be read is set aside, a refused batch is halved to find the
-culprit, and after a failed call all workers pause.
+culprit, and after a failed call all workers pause, and then one asks until an answer comes.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import msgspec
 import trio
 
 from pricecheck import config
 from pricecheck.bucket import NoRefillError, TooExpensiveError
 from pricecheck.collect.deals import DerivedDeals
-from pricecheck.collect.digest import digest_products
-from pricecheck.collect.products import Known, recall
+from pricecheck.collect.digest import Digest, digest_products
+from pricecheck.collect.products import product_query, recall
 from pricecheck.collect.spending import Priority, Spender
-from pricecheck.keepa.client import ProductQuery, ProductsAnswer
+from pricecheck.collect.trouble import Trouble
+from pricecheck.errors import PricecheckError
+from pricecheck.keepa.client import ProductsAnswer
 from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.tables import BY_CODE, MAX_ASINS
-from pricecheck.keepa.time import from_unix_ms
 from pricecheck.logs import kv
 from pricecheck.outbox import Commit, Outbox
 from pricecheck.planner import Batch, Planner
@@ -35,9 +35,12 @@ from pricecheck.watchlist import Watch
 log = logging.getLogger(__name__)
 
 _MINUTE_MS: Final = 60_000
-_DAY_MINUTES: Final = 24 * 60
-_LONGEST_PAUSE_MS: Final = 5 * _MINUTE_MS
+_NAP_S: Final = 600.0
+"""A jump of the clock is noticed after so many seconds of a longer wait."""
+
 _LONE_RETRY_MS: Final = 30 * _MINUTE_MS
+_REFUSALS_OF_KEEPA: Final = 3
+"""After so many products were refused one by one and none taken, it is not the products."""
 
 
 class PriceCollector:
@@ -53,7 +56,7 @@ class PriceCollector:
         *,
         concurrency: int,
     ) -> None:
-        self.trouble: str | None = None  # why Keepa answers nothing, for status
+        self.trouble = Trouble("prices")
         self._watches = watches
         self._spender = spender
         self._outbox = outbox
@@ -63,8 +66,10 @@ class PriceCollector:
         self._planner = Planner((), {})
         self._absent = self._changes = self._set_aside = 0
         self._most = MAX_ASINS  # halved when answers fail, so that less is lost with the next
-        self._failures = 0
+        self._refusals = 0  # of single products, since one was taken
         self._paused_until_ms = 0
+        self._probing = trio.Lock()
+        self._put_back = trio.Event()
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Check prices for ever, several calls at once. A restart plans from the store anew."""
@@ -95,28 +100,43 @@ class PriceCollector:
 
     async def _work(self, heartbeat: Heartbeat) -> None:
         while True:
-            await self._await_pause(heartbeat)
-            now = self._now()
-            # What falls due within the next minute goes along: fewer calls, nothing late.
-            batch = self._planner.pick(now + _MINUTE_MS, self._batch_size())
-            if batch is None:
-                await self._await_due(heartbeat, self._planner.due_in(now))
-            else:
-                await self._check(batch, heartbeat)
+            if self.trouble.reason is None:
+                await self._check_next(heartbeat)
+                continue
+            async with self._probing:
+                if self.trouble.reason is not None:
+                    await self._check_next(heartbeat)
+
+    async def _check_next(self, heartbeat: Heartbeat) -> None:
+        """Check the next batch, or wait until there is one."""
+        await self._await_pause(heartbeat)
+        try:
+            await self._spender.settle_doubts()  # or a batch can't be sized
+        except KeepaError as error:
+            self._pause(error)
+            return
+        now = self._now()
+        # What falls due within the next minute goes along: fewer calls, nothing late.
+        batch = self._planner.pick(now + _MINUTE_MS, self._batch_size())
+        if batch is None:
+            await self._await_due(heartbeat, self._planner.due_in(now))
+        else:
+            await self._check(batch, heartbeat)
 
     async def _await_pause(self, heartbeat: Heartbeat) -> None:
         while (left_ms := self._paused_until_ms - self._now()) > 0:
             heartbeat.expect(trio.current_time() + left_ms / 1000, "pausing after a failed call")
             await trio.sleep(left_ms / 1000)
 
-    async def _await_due(self, heartbeat: Heartbeat, due_ms: float | None) -> None:
+    async def _await_due(self, heartbeat: Heartbeat, due_ms: int | None) -> None:
         if due_ms is None:
             heartbeat.expect(float("inf"), "nothing to watch")
             await trio.sleep_forever()
         else:
-            wait_s = max(due_ms / 1000, 1.0)
+            wait_s = min(max(due_ms / 1000, 1.0), _NAP_S)
             heartbeat.expect(trio.current_time() + wait_s, "waiting for the next product due")
-            await trio.sleep(wait_s)
+            with trio.move_on_after(wait_s):
+                await self._put_back.wait()
 
     def _batch_size(self) -> int:
         """Return how many products to ask for: no more than tokens allow without a long wait."""
@@ -127,99 +147,104 @@ class PriceCollector:
         return max(1, min(self._most, affordable // unit))
 
     async def _check(self, batch: Batch, heartbeat: Heartbeat) -> None:
-        """Check one batch; whatever happens, each of its products is planned again."""
-        asins = [watch.asin for watch in batch.watches]
-        stored = await trio.to_thread.run_sync(self._outbox.states, batch.domain, asins)
-        known = {asin: recall(body) for asin, body in stored.items()}
-        market = BY_CODE[batch.domain]
-        try:
-            await self._spender.spend(
-                "product",
-                len(asins),
-                Priority.PRICES,
-                heartbeat,
-                send=partial(
-                    self._spender.client.products, market, asins, self._query(batch, known)
-                ),
-                keep=partial(self._keep, batch, known),
+        """Check a batch; whatever Keepa answers, each of its products is planned again.
+
+        Of a refused batch one product may be the culprit, so that its halves are asked for at
+        once, and their halves: a refusal costs nothing.
+        """
+        parts = [batch.watches]
+        while parts:
+            part = parts.pop()
+            try:
+                await self._ask(batch.domain, part, heartbeat)
+            except RejectedError as error:
+                if len(part) > 1:
+                    half = len(part) // 2
+                    parts += part[half:], part[:half]
+                    continue
+                self._refuse(part[0], error)
+            except (KeepaError, TooExpensiveError, NoRefillError) as error:
+                if isinstance(error, KeepaError) and error.smaller:
+                    self._most = max(1, len(part) // 2)
+                self._pause(error)
+                # One alone may be what breaks the answers: the others go before it.
+                alone = len(part) == 1 and isinstance(error, KeepaError) and error.smaller
+                self._retry(part, alone=alone)
+            else:
+                self._refusals = 0
+                self.trouble.end()
+                self._most = min(self._most * 2, MAX_ASINS)
+                self._planner.done(part, self._now())
+            if self._paused_until_ms > self._now():
+                for rest in parts:
+                    self._retry(rest)
+                return
+
+    async def _ask(self, domain: str, watches: Sequence[Watch], heartbeat: Heartbeat) -> None:
+        """Ask for products in one call, and keep what it brings."""
+        market, asins = BY_CODE[domain], [watch.asin for watch in watches]
+        stored = await trio.to_thread.run_sync(self._outbox.states, domain, asins)
+        known = {asin: recall(stored.get(asin)) for asin in asins}
+        query = product_query(self._prices, known.values(), self._now())
+        digests: list[Digest] = []
+
+        def keep(answer: ProductsAnswer) -> Commit:
+            digest = digest_products(
+                answer,
+                watches,
+                known,
+                now_ms=self._now(),
+                lookback_s=self._prices.lookback,
+                derived=self._derived,
+                query=query,
             )
-        except KeepaError as error:
-            await self._failed(batch, error, heartbeat)
-        except (TooExpensiveError, NoRefillError) as error:
-            # The plan has become smaller since the batch was sized, or brings nothing at all.
-            self._pause(batch, _MINUTE_MS, error.message)
-        else:
-            self._failures = 0
-            self.trouble = None
-            self._most = min(self._most * 2, MAX_ASINS)
-            self._planner.done(batch.watches, self._now())
+            digests.append(digest)
+            return digest.commit
 
-    def _query(self, batch: Batch, known: dict[str, Known | None]) -> ProductQuery:
-        """Ask for all history at the first check, later for what is new since the oldest answer."""
-        days = None
-        seen = [one.last_update for one in known.values() if one and one.last_update is not None]
-        if not batch.first and len(seen) == len(batch.watches):
-            days = max(0, from_unix_ms(self._now()) - min(seen)) // _DAY_MINUTES + 2
-        return ProductQuery(
-            stats_days=self._prices.stats_days,
-            days=days,
-            buybox=self._prices.buybox,
-            offers=self._prices.offers,
-            update=self._prices.update,
+        await self._spender.spend(
+            "product",
+            len(asins),
+            Priority.PRICES,
+            heartbeat,
+            send=partial(self._spender.client.products, market, asins, query),
+            keep=keep,
         )
+        for digest in digests:
+            self._count(digest)
 
-    def _keep(self, batch: Batch, known: dict[str, Known | None], answer: ProductsAnswer) -> Commit:
-        """Turn an answer into what is committed of it, and count; runs in a thread."""
-        digest = digest_products(
-            answer,
-            batch.watches,
-            known,
-            now_ms=self._now(),
-            lookback_s=self._prices.lookback,
-            derived=self._derived,
-        )
+    def _count(self, digest: Digest) -> None:
         self._changes += sum(len(lesson.changes) for lesson in digest.lessons)
         self._absent += sum(lesson.price is None for lesson in digest.lessons)
         self._set_aside += len(digest.commit.dead_letters)
         for letter in digest.commit.dead_letters:
             log.warning("product set aside", extra=kv(product=letter.id, reason=letter.reason))
-        return digest.commit
 
-    async def _failed(self, batch: Batch, error: KeepaError, heartbeat: Heartbeat) -> None:
-        """Plan a batch again whose call brought nothing, smaller where that may help."""
-        watches = batch.watches
-        half = len(watches) // 2
-        if isinstance(error, RejectedError) and half:
-            # One of them is the culprit: ask for each half at once, a refusal costs nothing.
-            for part in (watches[:half], watches[half:]):
-                await self._check(msgspec.structs.replace(batch, watches=part), heartbeat)
-        elif error.retry_after_ms is None:
-            log.warning("product refused", extra=kv(asin=watches[0].asin, error=error.message))
-            self._planner.done(watches, self._now())
-        else:
-            if error.smaller:
-                self._most = max(1, half)
-            self._failures += 1
-            backoff_ms = min(error.retry_after_ms << min(self._failures - 1, 16), _LONGEST_PAUSE_MS)
-            self._pause(batch, max(error.retry_after_ms, backoff_ms), str(error))
-
-    def _pause(self, batch: Batch, pause_ms: int, reason: str) -> None:
-        """Let all workers wait, and plan the batch for after that."""
+    def _refuse(self, watch: Watch, error: RejectedError) -> None:
+        """Put off a product that is refused alone; pause when Keepa seems to refuse them all."""
+        self._refusals += 1
+        self._set_aside += 1
         log.warning(
-            "price check failed",
-            extra=kv(
-                domain=batch.domain,
-                products=len(batch.watches),
-                pause_s=pause_ms // 1000,
-                reason=reason,
-            ),
+            "product refused", extra=kv(product=f"{watch.domain}:{watch.asin}", error=error.message)
         )
-        self.trouble = reason
-        until_ms = self._now() + pause_ms
-        self._paused_until_ms = max(self._paused_until_ms, until_ms)
-        # One alone may be what breaks the answers: let the others go before it tries again.
-        alone_ms = _LONE_RETRY_MS if len(batch.watches) == 1 else 0
-        self._planner.retry(batch.watches, until_ms + alone_ms)
+        if self._refusals >= _REFUSALS_OF_KEEPA:
+            self._pause(error)
+        self._retry((watch,), alone=True)
+
+    def _pause(self, error: PricecheckError) -> None:
+        """Let all workers wait; calls that fail together make one pause."""
+        now = self._now()
+        if self._paused_until_ms <= now:
+            self._paused_until_ms = now + self.trouble.begin(error)
+
+    def _retry(self, watches: Sequence[Watch], *, alone: bool = False) -> None:
+        """Plan products for after the pause; one that may be the culprit for later."""
+        at = max(self._now(), self._paused_until_ms)
+        if alone:
+            tenth_ms = watches[0].every_s * 100
+            at += min(tenth_ms, _LONE_RETRY_MS)
+        self._planner.retry(watches, at)
+        self._put_back.set()
+        self._put_back = trio.Event()
 
     def _now(self) -> int:
         return self._spender.time.now_ms()

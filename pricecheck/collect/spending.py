@@ -16,14 +16,15 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 import trio
 
-from pricecheck.bucket import Bucket, Reservation
+from pricecheck.bucket import Bucket, NoRefillError, Reservation
 from pricecheck.collect.calls import CallLog
+from pricecheck.errors import StoreError
 from pricecheck.keepa.client import KeepaClient
 from pricecheck.keepa.errors import KeepaError, UnreachableError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.keepa.wire import Envelope
 from pricecheck.logs import kv
-from pricecheck.outbox import Commit, DiskFullError, Outbox
+from pricecheck.outbox import Commit, Outbox
 from pricecheck.supervisor import Heartbeat
 from pricecheck.timescale import TimeScale
 
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 6.0
 """How long a call under way may go on after its task was cancelled; SIGTERM allows 10 s."""
 
-_DISK_RETRY_S: Final = 10.0
+_STORE_RETRY_S: Final = 10.0
 
 
 class Priority(IntEnum):
@@ -69,16 +70,36 @@ class Spender:
         self._outbox = outbox
         self._calls = calls
         self._asking = trio.Lock()
+        self._asked = 0  # how often /token was asked
+        self._unanswered: KeepaError | None = None  # why it did not answer when last asked
+        self._no_refill = False
+        self._under_way = 0
+        self._draining = False
+        self._drained = trio.Event()
+
+    async def marks(self) -> dict[str, int]:
+        """Return when each task last succeeded, Unix ms by task name. Raises StoreError."""
+        return await trio.to_thread.run_sync(self._outbox.marks)
 
     async def settle_doubts(self) -> None:
         """Ask /token if the bucket is uncertain: once, however many wait. Raises KeepaError."""
+        asked = self._asked
         async with self._asking:
-            if not self.bucket.uncertain:
+            if not (self.bucket.uncertain or self._no_refill):
                 return
+            if self._asked != asked and self._unanswered is not None:
+                raise self._unanswered  # asked while we waited
+            self._asked += 1
             try:
                 self.bucket.confirm(await self.client.token())
+            except KeepaError as error:
+                self._unanswered = error
+                raise
+            else:
+                self._unanswered = None
+                self._no_refill = False
             finally:
-                await self.commit(Commit())
+                await self._save_metrics()
 
     async def spend(
         self,
@@ -93,8 +114,9 @@ class Spender:
         """Pay for a call of `units` products (or 1), send it, and commit what `keep` makes of it.
 
         `keep` runs in a thread and must handle what single items do wrong. Raises KeepaError
-        when the call brought nothing, TooExpensiveError when it may not be made. Cancelled while
-        it waits for tokens it leaves no trace; later, the call is brought to its end.
+        when the call brought nothing, TooExpensiveError and NoRefillError when it may not be
+        made. Cancelled while it waits for tokens it leaves no trace; later, the call is brought
+        to its end.
         """
         await self.settle_doubts()
         cost = self.bucket.estimate(operation, units)
@@ -105,45 +127,86 @@ class Spender:
                 trio.current_time() + wait_s,
                 f"waiting for {cost:,} tokens until {to_rfc3339(until)[11:16]}",
             )
-        reservation = await self.bucket.take(cost, priority)
+        reservation = await self._reserve(cost, priority)
 
         async def pay() -> A:
             answer = await self._pay(reservation, operation, units, send)
             with trio.CancelScope(shield=True):
                 commit = await trio.to_thread.run_sync(keep, answer)
-            await self.commit(commit)
+            await self.commit(commit, heartbeat)
             return answer
 
-        answer = await finish(pay, GRACE_S * self.time.factor)
+        self._under_way += 1
+        try:
+            answer = await finish(pay, GRACE_S * self.time.factor)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._drained.set()
         heartbeat.beat()
         return answer
 
-    async def commit(self, commit: Commit) -> None:
-        """Commit, with the metrics of the calls so far; while the disk is full, wait for room.
+    async def drain(self) -> None:
+        """Let no further call begin, and wait until what those under way bring is kept."""
+        self._draining = True
+        self._drained = trio.Event()
+        if self._under_way:
+            await self._drained.wait()
 
-        Never cut off: cancelled while it waits for room, it tries one last time.
+    async def commit(self, commit: Commit, heartbeat: Heartbeat) -> None:
+        """Commit, with the metrics of the calls so far; where that fails, try again and again.
+
+        Never cut off: cancelled while it waits to try again, it tries one last time.
         """
-        learned = len(commit.records)
         records = (*commit.records, *self._calls.drain())
-        commit = msgspec.structs.replace(commit, records=records)
-        while True:
+        whole = msgspec.structs.replace(commit, records=records)
+        retry_s = _STORE_RETRY_S * self.time.factor
+        while not await self._try_to_commit(whole):
+            heartbeat.expect(trio.current_time() + retry_s, "waiting for the outbox to take more")
             try:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._outbox.commit, commit)
-            except DiskFullError as error:
-                if self.store_trouble is None:
-                    log.error("disk full", extra=kv(reason=str(error), unsaved=len(records)))
-                self.store_trouble = error.message
-                try:
-                    await trio.sleep(_DISK_RETRY_S)
-                except trio.Cancelled:
-                    with trio.CancelScope(shield=True):
-                        await trio.to_thread.run_sync(self._outbox.commit, commit)
-                    raise
-            else:
-                self.store_trouble = None
-                self._calls.note_records(learned)
-                return
+                await trio.sleep(retry_s)
+            except trio.Cancelled:
+                if not await self._try_to_commit(whole):
+                    log.error("answer lost", extra=kv(unsaved=len(records)))
+                raise
+        self._calls.note_records(len(commit.records))
+
+    async def _try_to_commit(self, commit: Commit) -> bool:
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._outbox.commit, commit)
+        except StoreError as error:
+            if self.store_trouble is None:
+                fields = kv(reason=error.message, remedy=error.remedy, unsaved=len(commit.records))
+                log.error("nothing can be stored", extra=fields)
+            self.store_trouble = str(error)
+            return False
+        if self.store_trouble is not None:
+            log.info("storing works again")
+        self.store_trouble = None
+        return True
+
+    async def _save_metrics(self) -> None:
+        """Commit the metrics of the calls so far; what fails waits for the next commit."""
+        metrics = self._calls.drain()
+        if not await self._try_to_commit(Commit(records=metrics)):
+            self._calls.put_back(metrics)
+
+    async def _reserve(self, cost: int, priority: Priority) -> Reservation:
+        """Wait for tokens; whoever is cancelled or draining meanwhile begins no call."""
+        try:
+            reservation = await self.bucket.take(cost, priority)
+        except NoRefillError:
+            self._no_refill = True  # until /token tells otherwise
+            raise
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._draining:
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            reservation.release()
+            raise
+        return reservation
 
     async def _pay(
         self,
@@ -161,7 +224,7 @@ class Spender:
                     reservation.settle(error.envelope)
                 elif isinstance(error, UnreachableError) or not error.paid:
                     reservation.release()
-                await self.commit(Commit())
+                await self._save_metrics()
                 raise
             if answer.envelope is not None:
                 reservation.settle(answer.envelope)

@@ -1,0 +1,90 @@
+"""The collectors of one config and watchlist, and what they share."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pricecheck.bucket import Bucket
+from pricecheck.collect.bestsellers import collect_bestsellers
+from pricecheck.collect.calls import CallLog
+from pricecheck.collect.deals import DerivedDeals, collect_deals
+from pricecheck.collect.prices import PriceCollector
+from pricecheck.collect.spending import Spender
+from pricecheck.collect.trouble import Trouble
+from pricecheck.config import Settings
+from pricecheck.keepa.client import KeepaClient
+from pricecheck.outbox import Outbox
+from pricecheck.supervisor import Supervisor
+from pricecheck.watchlist import Watchlist
+
+
+class Collectors:
+    """The collecting tasks; made anew after each reload, where `before` are those of until then.
+
+    What they know of the key's bucket and plan is taken over from those, unless the config
+    changes it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        watchlist: Watchlist,
+        key: str,
+        *,
+        outbox: Outbox,
+        calls: CallLog,
+        client: KeepaClient,
+        supervisor: Supervisor,
+        before: Collectors | None = None,
+    ) -> None:
+        config = settings.config
+        self.settings = settings
+        self.watchlist = watchlist
+        self.supervisor = supervisor
+        self._terms = (key, config.keepa.url, config.keepa.max_call_cost, config.prior_costs)
+        self.derived = DerivedDeals()
+        if before is not None and before._terms == self._terms:
+            self.bucket: Bucket = before.bucket
+            self.derived.rules = before.derived.rules & frozenset(config.deals)
+        else:
+            self.bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
+        self.spender = Spender(client, self.bucket, outbox, calls, config.time)
+        self.prices = PriceCollector(
+            watchlist.watches,
+            self.spender,
+            outbox,
+            self.derived,
+            config.prices,
+            concurrency=config.keepa.concurrency,
+        )
+        self.troubles = [self.prices.trouble]
+
+    def start(self) -> None:
+        """Start every task."""
+        config = self.settings.config
+        # Undeclared silence is the network's and the disk's, so it is meant in real time.
+        stall_after = config.stall_after * config.time.factor
+        start = partial(self.supervisor.start, stall_after=stall_after)
+        start("prices", self.prices.run)
+        for deals in config.deals:
+            collect = partial(
+                collect_deals,
+                rule=deals,
+                spender=self.spender,
+                derived=self.derived,
+                trouble=self._trouble(deals.name),
+            )
+            start(deals.name, collect)
+        for best in config.bestsellers:
+            list_them = partial(
+                collect_bestsellers,
+                rule=best,
+                spender=self.spender,
+                trouble=self._trouble(best.name),
+            )
+            start(best.name, list_them)
+
+    def _trouble(self, task: str) -> Trouble:
+        trouble = Trouble(task)
+        self.troubles.append(trouble)
+        return trouble

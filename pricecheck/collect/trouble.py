@@ -1,0 +1,58 @@
+"""What keeps a task from its work: for status while it lasts, and twice for the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from pricecheck.errors import PricecheckError
+from pricecheck.keepa.errors import KeepaError
+from pricecheck.logs import kv, redacted
+
+log = logging.getLogger(__name__)
+
+_MINUTE_MS: Final = 60_000
+_SHORT_MS: Final = 5 * _MINUTE_MS
+_LONG_MS: Final = 60 * _MINUTE_MS
+
+
+class Trouble:
+    """The failures of one task in a row, and how long to wait after each.
+
+    The first wait is what the error asks for, and the next ones double it, up to 5 minutes. An
+    error that asks for an hour or more (a wrong key, an account unpaid) may be a slip of
+    Keepa's: there the waits begin with a minute and grow up to an hour.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.reason: str | None = None  # of the last failure; None when there is no trouble
+        self._failures = 0
+
+    def begin(self, error: PricecheckError) -> int:
+        """Note a failure; return how many milliseconds to wait before the next try."""
+        asked_ms = (error.retry_after_ms if isinstance(error, KeepaError) else None) or _MINUTE_MS
+        first_ms = asked_ms if asked_ms <= _SHORT_MS else _MINUTE_MS
+        most_ms = min(max(asked_ms, _SHORT_MS), _LONG_MS)
+        pause_ms = min(first_ms << min(self._failures, 16), most_ms)
+        self._failures += 1
+        reason = redacted(str(error))
+        if reason != self.reason:
+            self.reason = reason
+            log.warning(
+                "collecting fails",
+                extra=kv(
+                    task=self.task,
+                    reason=error.message,
+                    remedy=error.remedy or None,
+                    again_s=pause_ms // 1000,
+                ),
+            )
+        return pause_ms
+
+    def end(self) -> None:
+        """Note a success."""
+        if self.reason is not None:
+            log.info("collecting works again", extra=kv(task=self.task, failures=self._failures))
+        self.reason = None
+        self._failures = 0

@@ -1,0 +1,414 @@
+"""The price task against a simulator: on a budget, several calls at once, in any weather."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+
+from pricecheck import config
+from pricecheck.clock import ScaledClock
+from pricecheck.collect.deals import DerivedDeals
+from pricecheck.collect.prices import PriceCollector
+from pricecheck.keepa.wire import Envelope
+from pricecheck.planner import Batch, Planner
+from pricecheck.simulator.settings import Fault
+from pricecheck.watchlist import Watch
+
+from .answers import watch
+from .conftest import Desk, OpenDesk, Service, until
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+
+Start = Callable[..., PriceCollector]
+
+
+@pytest.fixture
+def start(nursery: trio.Nursery) -> Start:
+    """Let a collector run at a desk."""
+
+    def begin(desk: Desk, watches: Sequence[Watch], *, concurrency: int = 1) -> PriceCollector:
+        collector = PriceCollector(
+            watches,
+            desk.spender,
+            desk.outbox,
+            DerivedDeals(),
+            config.Prices(),
+            concurrency=concurrency,
+        )
+        nursery.start_soon(collector.run, desk.heartbeat)
+        return collector
+
+    return begin
+
+
+def watches(count: int, *, every_s: int = 6 * 3600, first: int = 0) -> list[Watch]:
+    return [watch(f"B{number:09d}", every_s=every_s) for number in range(first, first + count)]
+
+
+def sizes(desk: Desk) -> list[int]:
+    """How many products each call asked for."""
+    return [len(call["asins"]) for call in desk.asked()]
+
+
+def checked(desk: Desk) -> Counter[str]:
+    """How often each product has a price."""
+    return Counter(price["asin"] for price in desk.kept("price"))
+
+
+def all_checked(desk: Desk, wanted: Sequence[Watch]) -> Callable[[], bool]:
+    return lambda: checked(desk).keys() >= {one.asin for one in wanted}
+
+
+class TestBudget:
+    async def test_full_batches_where_tokens_are_plenty(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """A call takes 100 products at most."""
+        desk = await open_desk(refill_rate=0)
+        start(desk, watched := watches(110))
+
+        await until(all_checked(desk, watched))
+
+        assert sizes(desk)[0] == 100
+
+    @pytest.mark.parametrize(("max_call_cost", "prior"), [(20, 1.0), (100, 5.0)])
+    async def test_no_call_costs_more_than_the_cap(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        fast_clock: ScaledClock,
+        max_call_cost: int,
+        prior: float,
+    ) -> None:
+        """By the config's guess at first, by what was learned later."""
+        desk = await open_desk(refill_rate=0, max_call_cost=max_call_cost, costs={"product": prior})
+        start(desk, watched := watches(30))
+
+        await until(all_checked(desk, watched))
+
+        assert sizes(desk)[0] == 20
+        assert max(sizes(desk)) <= max_call_cost
+
+    async def test_it_spends_what_there_is_and_then_what_a_minute_brings(
+        self, open_desk: OpenDesk, start: Start
+    ) -> None:
+        """So that no product waits long for a full batch."""
+        desk = await open_desk(refill_rate=10, tokens=33)
+        start(desk, watches(80))
+
+        await until(lambda: desk.bucket.state().waiting)
+
+        assert sizes(desk) == [33]
+        assert desk.heartbeat.why.startswith("waiting for 10 tokens until ")
+
+    async def test_it_never_asks_for_more_than_there_is(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """Four calls at once share one bucket: none is refused, none drives it below zero."""
+        desk = await open_desk(refill_rate=5, tokens=8)
+        start(desk, watched := watches(60), concurrency=4)
+
+        await until(all_checked(desk, watched))
+
+        assert {call["status"] for call in desk.asked()} == {200}
+        assert min(call["tokens_left"] for call in desk.asked()) >= 0
+
+    async def test_checks_are_spread_over_the_interval(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """What was first checked all at once is soon checked at many different times."""
+        desk = await open_desk()
+        start(desk, watched := watches(20, every_s=3600))
+
+        await until(
+            lambda: min(checked(desk).values(), default=0) >= 3 and len(checked(desk)) == 20
+        )
+
+        later = [call["at_ms"] // MINUTE_MS for call in desk.asked()[1:]]
+        assert len(set(later)) > 15
+        assert len(watched) == 20
+
+    async def test_several_calls_are_in_flight(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """As many as configured: the next begins when one has ended."""
+        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=1.0)
+        start(desk, watches(1000), concurrency=3)
+
+        await until(lambda: len(sizes(desk)) == 3)
+
+        assert desk.calls.totals().failed_calls == 0
+        assert desk.bucket.state().reserved == sum(sizes(desk))
+
+    async def test_a_balance_below_zero_is_waited_out(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """Declared, and without a call that would only be refused."""
+        desk = await open_desk(faults=(Fault("negative", 1.0, "product"),), max_call_cost=10)
+        start(desk, watched := watches(15))
+
+        await until(lambda: "waiting for" in desk.heartbeat.why)
+        assert desk.bucket.available() < 0
+        await until(all_checked(desk, watched))
+
+        first, second = (call["at_ms"] for call in desk.asked()[:2])
+        assert second - first >= 10 * MINUTE_MS
+        assert {call["status"] for call in desk.asked()} == {200}
+
+    async def test_a_plan_that_shrinks_makes_smaller_batches(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        service: Service,
+        fast_clock: ScaledClock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A batch that no longer fits the bucket is not waited for, but asked in parts."""
+        desk = await open_desk(refill_rate=100, tokens=-2_000)
+        collector = start(desk, watched := watches(100))
+        await until(lambda: desk.bucket.state().waiting)
+
+        await service.serve(**fast(desk), refill_rate=1, tokens=60)
+        desk.bucket.confirm(await desk.spender.client.token())
+        await until(all_checked(desk, watched))
+
+        assert max(sizes(desk)) <= 60
+        assert collector.trouble.reason is None
+        assert said(caplog) == ["a call of about 100 tokens is above the limit of 60 tokens"]
+
+    async def test_without_refill_it_says_so_until_tokens_arrive(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        fast_clock: ScaledClock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Trackings may take all of the rate; /token is asked now and then."""
+        desk = await open_desk()
+        nothing = Envelope(timestamp_ms=1, refill_in_ms=1_000, tokens_left=-1)
+        desk.bucket.confirm(nothing)
+
+        collector = start(desk, watched := watches(5))
+        await until(all_checked(desk, watched))
+
+        assert said(caplog)[0].startswith("no tokens arrive")
+        await until(lambda: collector.trouble.reason is None)
+
+    async def test_an_empty_watchlist_costs_nothing(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """One free question at the start, so that a wrong key shows at once; then rest."""
+        desk = await open_desk()
+        collector = start(desk, [], concurrency=4)
+
+        await until(lambda: desk.heartbeat.why == "nothing to watch")
+
+        assert len(desk.asked("token")) == 1
+        assert collector.state(0).next_due_s is None
+
+    async def test_while_nothing_is_due_it_sleeps(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        fast_clock: ScaledClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Each worker looks up when a product is due and every ten minutes, not more often."""
+        looks = []
+        pick = Planner.pick
+
+        def counted(planner: Planner, now: int, most: int) -> Batch | None:
+            looks.append(now)
+            return pick(planner, now, most)
+
+        monkeypatch.setattr(Planner, "pick", counted)
+        desk = await open_desk()
+        start(desk, watched := watches(5), concurrency=4)
+        await until(all_checked(desk, watched))
+
+        looks.clear()
+        began = trio.current_time()
+        await trio.sleep(2 * 3600)
+
+        hours = (trio.current_time() - began) / 3600
+        assert len(looks) <= 4 * (6 * hours + 1) + 4 * len(desk.asked())
+
+
+class TestFailures:
+    async def test_after_time_outs_batches_are_halved_and_grow_again(
+        self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
+    ) -> None:
+        """What timed out was probably paid for: less is lost with the next."""
+        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=0.1)
+        collector = start(desk, watched := watches(40))
+
+        await until(lambda: len(sizes(desk)) >= 6)
+        assert sizes(desk)[:6] == [40, 20, 10, 5, 2, 1]
+        assert "no whole answer came" in (collector.trouble.reason or "")
+        await service.serve(**fast(desk))
+        await until(all_checked(desk, watched))
+
+        answered = [len(call["asins"]) for call in desk.asked() if call["delivered"]]
+        assert answered[:3] == [1, 2, 4]
+        await until(lambda: collector.trouble.reason is None)
+
+    async def test_one_refused_product_is_found_among_its_neighbours(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """The others are checked in the same minute; it is asked for again much later, alone."""
+        desk = await open_desk()
+        culprit = watch("NO-ASIN")
+        others = watches(31)
+        collector = start(desk, [*others[:20], culprit, *others[20:]])
+
+        await until(all_checked(desk, others))
+        await until(lambda: collector.state(0).set_aside == 1)
+        calls = desk.asked()
+        assert len(calls) <= 2 * 5 + 1
+        assert [call["status"] for call in calls if call["asins"] == ["NO-ASIN"]] == [400]
+        await until(lambda: collector.trouble.reason is None)
+        await until(lambda: collector.state(0).set_aside == 2)
+
+        again = [call["at_ms"] for call in desk.asked() if "NO-ASIN" in call["asins"]]
+        assert again[-1] - again[-2] >= 29 * MINUTE_MS
+
+    async def test_several_refused_products_are_found_too(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """Even side by side, where for long nothing is taken."""
+        desk = await open_desk()
+        culprits = [watch(f"NO-ASIN-{number}") for number in range(6)]
+        others = watches(20)
+        start(desk, [*culprits, *others])
+
+        await until(all_checked(desk, others))
+
+        assert checked(desk).keys() == {one.asin for one in others}
+
+    async def test_when_all_is_refused_it_is_not_the_products(
+        self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
+    ) -> None:
+        """It pauses instead of asking for each of them, and goes on when Keepa does."""
+        desk = await open_desk(faults=(Fault("error200", 1.0, "product"),))
+        collector = start(desk, watched := watches(40))
+
+        await until(lambda: collector.trouble.reason)
+        assert len(sizes(desk)) <= 12
+        await service.serve(**fast(desk))
+        await until(all_checked(desk, watched))
+
+        await until(lambda: collector.trouble.reason is None)
+
+    async def test_in_bad_weather_one_asks_and_ever_more_seldom(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        service: Service,
+        fast_clock: ScaledClock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Calls may be paid in vain; four that fail together make one pause; it is said once."""
+        desk = await open_desk(faults=(Fault("503", 1.0, "product"),), max_call_cost=5)
+        collector = start(desk, watched := watches(25), concurrency=4)
+
+        await until(lambda: len(sizes(desk)) >= 9)
+        calls = [call["at_ms"] for call in desk.asked()]
+        pauses = [later - earlier for earlier, later in pairwise(calls[3:9])]
+        wanted = [30_000, 60_000, 120_000, 240_000, 300_000]
+        assert all(pause >= want for pause, want in zip(pauses, wanted, strict=True))
+        assert "503" in (collector.trouble.reason or "")
+        assert len(said(caplog)) == 1
+        await service.serve(**fast(desk))
+        await until(all_checked(desk, watched))
+
+        await until(lambda: collector.trouble.reason is None)
+
+    async def test_a_wrong_key_shows_at_once_and_a_right_one_is_noticed(
+        self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
+    ) -> None:
+        """Its blank figures are not taken for the bucket's."""
+        desk = await open_desk(client_key="mine", key="another")
+        collector = start(desk, watched := watches(5), concurrency=4)
+
+        await until(lambda: "check the API key" in (collector.trouble.reason or ""))
+        assert sizes(desk) == []
+        assert desk.bucket.state().tokens is None
+        await service.serve(**fast(desk), key="mine")
+        await until(all_checked(desk, watched))
+
+        await until(lambda: collector.trouble.reason is None)
+        assert len(desk.asked("token")) < 10
+
+    async def test_a_crash_is_planned_anew_from_the_store(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """What was checked is not checked again at once; what was out is."""
+        desk = await open_desk(refill_rate=0)
+        done = watches(50)
+        async with trio.open_nursery() as nursery:
+            first = PriceCollector(
+                done, desk.spender, desk.outbox, DerivedDeals(), config.Prices(), concurrency=2
+            )
+            nursery.start_soon(first.run, desk.heartbeat)
+            await until(all_checked(desk, done))
+            nursery.cancel_scope.cancel()
+
+        start(desk, [*done, *(new := watches(10, first=50))])
+        await until(all_checked(desk, new))
+
+        assert desk.asked()[-1]["asins"] == [one.asin for one in new]
+
+
+class TestState:
+    async def test_it_counts_what_became_of_the_products(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """Absent ones, changes, what is due and when the next is."""
+        desk = await open_desk()
+        missing = [watch(f"B00MISS00{number}") for number in range(3)]
+        collector = start(desk, [*watches(4), *missing])
+
+        await until(lambda: collector.state(0).absent == 3)
+        state = collector.state(bad_lines=2)
+
+        assert (state.products, state.bad_lines, state.set_aside) == (7, 2, 0)
+        assert state.changes == len(desk.kept("change")) > 0
+        assert state.due == 0
+        assert state.next_due_s is not None
+        assert 0 <= state.next_due_s <= 6 * 3600
+
+    async def test_a_product_that_does_not_fit_is_counted_and_told(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        fast_clock: ScaledClock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """With the reason; its neighbours have their prices."""
+        desk = await open_desk(faults=(Fault("wrongtypes", 1.0, "product"),))
+        collector = start(desk, watches(4))
+
+        await until(lambda: collector.state(0).set_aside == 1)
+
+        assert len(checked(desk)) == 3
+        [letter] = desk.outbox.dead_letters(source="keepa")
+        assert letter.kind == "product"
+        assert "product set aside" in caplog.text
+
+
+def fast(desk: Desk) -> dict[str, Any]:
+    """The settings that let a simulator live in the time of a desk."""
+    time = desk.spender.time
+    return {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The reasons of the log lines that say that collecting fails."""
+    failures = [one for one in caplog.records if one.getMessage() == "collecting fails"]
+    return [one.__dict__["fields"]["reason"] for one in failures]
