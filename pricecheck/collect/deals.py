@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from pricecheck.collect.misfits import dead_letter
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.products import Lesson, product_url
 from pricecheck.collect.spending import Priority, Spender
@@ -22,10 +23,9 @@ from pricecheck.keepa.errors import NotInPlanError
 from pricecheck.keepa.tables import SERIES
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.logs import kv
-from pricecheck.outbox import Commit, DeadLetter
+from pricecheck.outbox import Commit
 from pricecheck.records import Deal, Price, Record
 from pricecheck.supervisor import Heartbeat
-from pricecheck.timescale import TimeScale
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +86,17 @@ async def collect_deals(
 
 async def _collect_pages(heartbeat: Heartbeat, rule: DealRule, spender: Spender) -> None:
     for page in range(rule.pages):
+
+        def keep(answer: DealsAnswer, page: int = page) -> Commit:
+            return digest_deals(answer, rule, page=page, now_ms=spender.time.now_ms())
+
         answer = await spender.spend(
             "deal",
             1,
             Priority.DEALS,
             heartbeat,
             send=partial(spender.client.deals, rule.domain.market, _query(rule, page)),
-            keep=partial(_keep, rule, page, spender.time),
+            keep=keep,
         )
         if answer.is_last_page:
             break
@@ -132,18 +136,17 @@ def _query(rule: DealRule, page: int) -> DealQuery:
     )
 
 
-def _keep(rule: DealRule, page: int, time: TimeScale, answer: DealsAnswer) -> Commit:
+def digest_deals(answer: DealsAnswer, rule: DealRule, *, page: int, now_ms: int) -> Commit:
     """Turn a page of deals into what is committed of it; a deal that does not fit goes alone."""
-    now_ms = time.now_ms()
     at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
-    letters = [_set_aside(rule, bad, at_ms) for bad in answer.misfits]
+    letters = [dead_letter("deal", rule.domain, bad, at_ms) for bad in answer.misfits]
     records: list[Record] = []
     for deal in answer.deals:
         try:
             records.append(_of_wire(rule, deal, at_ms).record())
         except Exception as error:  # noqa: BLE001  # a record's border
             misfit = wire.Misfit(deal.asin, str(error), msgspec.json.encode(deal))
-            letters.append(_set_aside(rule, misfit, at_ms))
+            letters.append(dead_letter("deal", rule.domain, misfit, at_ms))
     for letter in letters:
         log.warning("deal set aside", extra=kv(deal=letter.id, reason=letter.reason))
     # Only with the last page is the rule done: what fails before is not put off by a restart.
@@ -239,16 +242,3 @@ def _month(table: list[list[int]] | None) -> list[int] | None:
 def _cell(row: list[int] | None, index: int) -> int | None:
     """Return a row's value at a csv index; None where there is none."""
     return wire.value(row[index]) if row is not None and index < len(row) else None
-
-
-def _set_aside(rule: DealRule, bad: wire.Misfit, at_ms: int) -> DeadLetter:
-    asin = bad.asin or "unknown"
-    return DeadLetter(
-        source="keepa",
-        kind="deal",
-        id=f"{rule.domain}:{asin}",
-        key=asin,
-        reason=bad.reason,
-        body=bad.raw,
-        at_ms=at_ms,
-    )

@@ -6,13 +6,13 @@ neighbours in the answer pass, and it goes to the dead letters with the reason.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from pricecheck.collect.deals import DerivedDeals
+from pricecheck.collect.misfits import dead_letter
 from pricecheck.collect.products import Known, Lesson, learn, remember
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery, ProductsAnswer
@@ -54,7 +54,7 @@ def digest_products(
     awaited = {watch.asin: watch for watch in watches}
     domain = next(iter(awaited.values())).domain
     for bad in answer.misfits:
-        letters.append(_set_aside(domain, bad, at_ms))
+        letters.append(dead_letter("product", domain, bad, at_ms))
         watch = awaited.pop(bad.asin or "", None)
         if watch is not None:
             states.append(_state(watch, now_ms, known.get(watch.asin)))
@@ -80,7 +80,7 @@ def digest_products(
         except Exception as error:  # noqa: BLE001  # a record's border
             # The raw series are in it to the letter; fields that nobody reads are not.
             bad = wire.Misfit(product.asin, _reason(error), msgspec.json.encode(product))
-            letters.append(_set_aside(domain, bad, at_ms))
+            letters.append(dead_letter("product", domain, bad, at_ms))
             states.append(_state(watch, now_ms, before))
             continue
         records += new
@@ -102,17 +102,3 @@ def _state(watch: Watch, checked_at_ms: int, known: Known | None) -> ProductStat
 def _reason(error: Exception) -> str:
     """Say what is wrong; for what only a bug of ours can raise, with its type."""
     return str(error) if isinstance(error, wire.WireError) else f"{type(error).__name__}: {error}"
-
-
-def _set_aside(domain: str, bad: wire.Misfit, at_ms: int) -> DeadLetter:
-    # Two illegible products of an answer are two letters.
-    asin = bad.asin or f"unknown-{zlib.crc32(bad.raw):08x}"
-    return DeadLetter(
-        source="keepa",
-        kind="product",
-        id=f"{domain}:{asin}",
-        key=bad.asin or "unknown",
-        reason=bad.reason,
-        body=bad.raw,
-        at_ms=at_ms,
-    )

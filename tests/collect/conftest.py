@@ -9,7 +9,6 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 import trio
 
@@ -48,6 +47,10 @@ class Desk(NamedTuple):
         """The bodies of the records of a kind, newest first."""
         return [json.loads(body) for body in self.outbox.latest(kind, limit=100_000)]
 
+    def time(self) -> dict[str, Any]:
+        """The settings that let a simulator live in the time of this desk."""
+        return {"time_factor": self.spender.time.factor, "epoch_ms": self.spender.time.epoch_ms}
+
 
 OpenDesk = Callable[..., Awaitable[Desk]]
 
@@ -59,9 +62,9 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 @pytest.fixture
-def fast_clock() -> ScaledClock:
+def fast_clock(request: pytest.FixtureRequest) -> ScaledClock:
     """trio's clock in fast time, which the simulators of `open_desk` then share."""
-    return ScaledClock(FACTOR)
+    return ScaledClock(getattr(request, "param", FACTOR))
 
 
 class Service:
@@ -94,10 +97,13 @@ async def service(nursery: trio.Nursery, tmp_path: Path) -> Service:
 
 
 @pytest.fixture
-async def open_desk(service: Service, outbox: Outbox, request: Any) -> AsyncIterator[OpenDesk]:
+async def open_desk(
+    service: Service, outbox: Outbox, request: pytest.FixtureRequest
+) -> AsyncIterator[OpenDesk]:
     """Start the service with the settings given, and set up a desk that asks it."""
-    fast = "fast_clock" in request.fixturenames
-    time = TimeScale(FACTOR, real_now_ms()) if fast else TimeScale()
+    time = TimeScale()
+    if "fast_clock" in request.fixturenames:
+        time = TimeScale(request.getfixturevalue("fast_clock")._factor, real_now_ms())
     async with AsyncExitStack() as clients:
 
         async def open_(
@@ -152,7 +158,3 @@ class MockTime(TimeScale, frozen=True):
     def now_ms(self) -> int:
         seconds: float = self.clock.current_time()
         return 1_800_000_000_000 + round(seconds * 1000)
-
-
-def copy_of(body: bytes) -> Any:
-    return msgspec.json.decode(body)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import trio
@@ -174,7 +173,7 @@ class TestBudget:
         collector = start(desk, watched := watches(100))
         await until(lambda: desk.bucket.state().waiting)
 
-        await service.serve(**fast(desk), refill_rate=1, tokens=60)
+        await service.serve(**desk.time(), refill_rate=1, tokens=60)
         desk.bucket.confirm(await desk.spender.client.token())
         await until(all_checked(desk, watched))
 
@@ -251,7 +250,7 @@ class TestFailures:
         await until(lambda: len(sizes(desk)) >= 6)
         assert sizes(desk)[:6] == [40, 20, 10, 5, 2, 1]
         assert "no whole answer came" in (collector.trouble.reason or "")
-        await service.serve(**fast(desk))
+        await service.serve(**desk.time())
         await until(all_checked(desk, watched))
 
         answered = [len(call["asins"]) for call in desk.asked() if call["delivered"]]
@@ -300,7 +299,7 @@ class TestFailures:
 
         await until(lambda: collector.trouble.reason)
         assert len(sizes(desk)) <= 12
-        await service.serve(**fast(desk))
+        await service.serve(**desk.time())
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -324,7 +323,7 @@ class TestFailures:
         assert all(pause >= want for pause, want in zip(pauses, wanted, strict=True))
         assert "503" in (collector.trouble.reason or "")
         assert len(said(caplog)) == 1
-        await service.serve(**fast(desk))
+        await service.serve(**desk.time())
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -339,7 +338,7 @@ class TestFailures:
         await until(lambda: "check the API key" in (collector.trouble.reason or ""))
         assert sizes(desk) == []
         assert desk.bucket.state().tokens is None
-        await service.serve(**fast(desk), key="mine")
+        await service.serve(**desk.time(), key="mine")
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -400,12 +399,6 @@ class TestState:
         [letter] = desk.outbox.dead_letters(source="keepa")
         assert letter.kind == "product"
         assert "product set aside" in caplog.text
-
-
-def fast(desk: Desk) -> dict[str, Any]:
-    """The settings that let a simulator live in the time of a desk."""
-    time = desk.spender.time
-    return {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
