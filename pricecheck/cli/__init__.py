@@ -25,7 +25,9 @@ _COMMANDS: Final = {
     "history": "pricecheck.cli.history",
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",
+    "report": "pricecheck.cli.report",
     "outbox": "pricecheck.cli.outbox",
+    "kibana": "pricecheck.cli.kibana",
     "config": "pricecheck.cli.config",
     "simulate": "pricecheck.simulator.command",
 }

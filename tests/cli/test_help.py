@@ -19,7 +19,9 @@ COMMANDS = (
     "history",
     "deals",
     "bestsellers",
+    "report",
     "outbox",
+    "kibana",
     "config",
     "simulate",
 )
