@@ -7,11 +7,13 @@ that `pricecheck init` writes out with comments.
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import math
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,6 +53,11 @@ class PriceTypeName(str):
     __slots__ = ()
 
 
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Node: TypeAlias = Annotated[int, Meta(ge=1)]  # of Amazon's tree of categories
+_Amount: TypeAlias = Annotated[float, Meta(ge=0, le=20_000_000)]  # Keepa's ints hold no more cents
+
+
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
@@ -59,7 +66,7 @@ class Keepa(_Section, frozen=True, kw_only=True):
     """How to reach Keepa, and what one call may cost."""
 
     url: str = "https://api.keepa.com"
-    key_file: str | None = None
+    key_file: _Text | None = None
     max_call_cost: Annotated[int, Meta(ge=1)] = 200
     concurrency: Annotated[int, Meta(ge=1, le=32)] = 4
     connect_timeout: Duration = Duration(30)
@@ -81,7 +88,7 @@ class Costs(_Section, frozen=True, kw_only=True):
 class Prices(_Section, frozen=True, kw_only=True):
     """The watchlist, its defaults, and what a price check asks for."""
 
-    watchlist: str = "watchlist.csv"
+    watchlist: _Text = "watchlist.csv"
     domain: Domain = Domain("DE")
     every: Duration = Duration(6 * 3600)
     weight: Annotated[float, Meta(gt=0)] = 1.0
@@ -105,27 +112,28 @@ class DealRule(_Section, frozen=True, kw_only=True):
     """Which deals of one marketplace to collect. Prices in the marketplace's currency."""
 
     domain: Domain
-    category: int | None = None
+    category: _Node | None = None
     every: Duration = Duration(3600)
     pages: Annotated[int, Meta(ge=1, le=100)] = 1
     price_type: PriceTypeName = PriceTypeName("NEW")
     min_discount: Annotated[int, Meta(ge=10, le=100)] = 10
     max_discount: Annotated[int, Meta(ge=10, le=100)] = 90
-    min_price: Annotated[float, Meta(ge=0)] = 0
-    max_price: Annotated[float, Meta(ge=0)] | None = None
+    min_price: _Amount = 0
+    max_price: _Amount | None = None
     min_rating: Annotated[float, Meta(ge=0, le=5)] = 0
 
     @property
     def name(self) -> str:
         """What the rule's task is called."""
-        return f"deals:{self.domain}" + (f":{self.category}" if self.category else "")
+        kind = None if self.price_type == "NEW" else self.price_type
+        return ":".join(str(part) for part in ("deals", self.domain, self.category, kind) if part)
 
 
 class BestsellersRule(_Section, frozen=True, kw_only=True):
     """Which category's best sellers to collect: a browse node, or a product group's name."""
 
     domain: Domain
-    category: int | str
+    category: _Node | _Text
     every: Duration = Duration(86400)
     top: Annotated[int, Meta(ge=1, le=100_000)] = 100
 
@@ -201,7 +209,7 @@ class Simulation(_Section, frozen=True, kw_only=True):
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    state_directory: str | None = None
+    state_directory: _Text | None = None
     log_level: str = "INFO"
     stall_after: Duration = Duration(900)
     keepa: Keepa = Keepa()
@@ -250,7 +258,7 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def watchlist(self) -> Path:
         """Where the watchlist is."""
-        return self.folder / self.config.prices.watchlist
+        return self._place(self.config.prices.watchlist)
 
     @property
     def service(self) -> str | None:
@@ -268,13 +276,15 @@ class Settings(msgspec.Struct, frozen=True):
     def state_directory(self) -> Path:
         """Return where outbox and lock are: by config, by systemd, or the user's own."""
         if self.config.state_directory:
-            return self.folder / Path(self.config.state_directory).expanduser()
+            return self._place(self.config.state_directory)
         if systemd := os.environ.get("STATE_DIRECTORY"):
             return Path(systemd.split(":")[0])
         if self.service:
             return Path("/var/lib") / self.service
-        home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-        return Path(home) / "pricecheck"
+        home = os.environ.get("XDG_STATE_HOME", "")
+        if not Path(home).is_absolute():  # to be ignored then, by the XDG rules
+            home = "~/.local/state"
+        return self._place(home) / "pricecheck"
 
     def socket_directory(self) -> Path:
         """Return where the status socket is: a running service's own place, else the state's."""
@@ -294,7 +304,7 @@ class Settings(msgspec.Struct, frozen=True):
             return secret
         if secret := systemd.credential(name) or "":
             return secret
-        return _read_key(self.folder / Path(file).expanduser(), name) if file else None
+        return _read_key(self._place(file), name) if file else None
 
     def api_key(self) -> str:
         """Return the API key: from the environment, a systemd credential, or keepa.key_file.
@@ -302,11 +312,12 @@ class Settings(msgspec.Struct, frozen=True):
         Raises ConfigError when there is none; a simulator needs none.
         """
         if key := os.environ.get(KEY_VARIABLE, "").strip():
-            return key
+            return _sound_key(key, KEY_VARIABLE)
         if key := systemd.credential(KEY_CREDENTIAL) or "":
-            return key
+            return _sound_key(key, f"the credential {KEY_CREDENTIAL}")
         if self.config.keepa.key_file:
-            return _read_key(self.folder / Path(self.config.keepa.key_file).expanduser())
+            file = self._place(self.config.keepa.key_file)
+            return _sound_key(_read_key(file), str(file))
         if self.config.simulated:
             return "simulated"
         raise ConfigError(
@@ -315,6 +326,13 @@ class Settings(msgspec.Struct, frozen=True):
             f"{self.path or FILE_NAME}",
         )
 
+    def _place(self, path: str) -> Path:
+        """Return what a path in the config means, ~ included. Raises ConfigError."""
+        try:
+            return self.folder / Path(path).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(f"{path}: {error}", remedy="write the whole path") from None
+
 
 def find() -> Path | None:
     """Return the config file to use when none is named: the first that exists, or None."""
@@ -322,7 +340,7 @@ def find() -> Path | None:
         return Path(named)
     systemd = os.environ.get("CONFIGURATION_DIRECTORY", str(SERVICES)).split(":")[0]
     candidates = (Path(FILE_NAME), Path(systemd) / FILE_NAME)
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if _may_exist(path)), None)
 
 
 def load(path: Path | None) -> Settings:
@@ -333,14 +351,25 @@ def load(path: Path | None) -> Settings:
     if path is None:
         return Settings(Config(), None)
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: {error.strerror}", remedy="`pricecheck init` writes a config to start from"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", remedy="mend the TOML syntax there") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", remedy="check owner and mode") from None
+    except (ValueError, RecursionError) as error:  # tomllib lets more through than its own error
+        raise ConfigError(
+            f"{path}: {error}",
+            remedy='mend the TOML syntax there; texts and durations are quoted: every = "6h"',
+        ) from None
+    return of_document(document, path)
+
+
+def of_document(document: dict[str, Any], path: Path) -> Settings:
+    """Make settings of a TOML document that was read from `path`. Raises ConfigError."""
     try:
+        _check_values(document, "")
         config = msgspec.convert(document, Config, dec_hook=_convert)
         _check(config)
     except msgspec.ValidationError as error:
@@ -350,9 +379,15 @@ def load(path: Path | None) -> Settings:
     return Settings(config, path)
 
 
+def _may_exist(path: Path) -> bool:
+    """Tell whether there is such a file, or may be one that is out of our reach."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
 def _convert(kind: type, value: Any) -> Any:
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
     try:
         if kind is Duration:
             return Duration(parse_duration(str(value)))
@@ -366,13 +401,32 @@ def _convert(kind: type, value: Any) -> Any:
     return PriceTypeName(str(value).upper())
 
 
+def _check_values(value: object, place: str) -> None:
+    """Refuse what TOML allows and nobody can use: numbers without end, a NUL in a text."""
+    reason = ""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_values(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_values(inner, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        reason = f"{value} is no number to count with"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        reason = "the number is too large"
+    elif isinstance(value, str) and "\0" in value:
+        reason = "there is a NUL in it"
+    if reason:
+        raise ConfigError(f"{place}: {reason}", remedy="mend the value there")
+
+
 def _check(config: Config) -> None:
     """Refuse what each key by itself allows but the whole does not."""
-    url = urlsplit(config.keepa.url)
-    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(config.keepa.url)):
+    url = config.keepa.url
+    if not _is_address(url) or not (url.startswith("https:") or _is_loopback(url)):
         raise ConfigError(
-            f"keepa.url: {config.keepa.url!r} is not an https address",
-            remedy="the API key travels in it; plain http only to a simulator on this machine",
+            f"keepa.url: {url!r} is not an https address such as {Keepa().url}",
+            remedy="the API key travels in it: https, or http to a simulator on this machine",
         )
     if config.log_level not in _LEVELS:
         raise ConfigError(
@@ -380,11 +434,41 @@ def _check(config: Config) -> None:
         )
     if 0 < config.prices.offers < _LEAST_OFFERS:
         raise ConfigError("prices.offers: Keepa takes 20 to 100", remedy="0 asks for none")
+    _check_simulation(config)
     _check_sinks(config)
+    _check_rules(config)
+    _check_costs(config)
+
+
+def _check_simulation(config: Config) -> None:
+    if config.simulation is None:
+        return
+    if not _is_loopback(config.keepa.url):
+        raise ConfigError(
+            "simulation: keepa.url is not a simulator on this machine",
+            remedy="leave the section out, or set keepa.url to what `pricecheck simulate` says",
+        )
+    if not 0 < config.time.now_ms() <= _LATEST_MS:
+        raise ConfigError(
+            "simulation.epoch_ms: with it, now is no date that can be written",
+            remedy="set it to the Unix time in milliseconds at which the simulator was started",
+        )
+
+
+def _check_rules(config: Config) -> None:
+    for number, rule in enumerate(config.deals):
+        place = f"deals[{number}]"
+        if rule.max_discount < rule.min_discount:
+            raise ConfigError(f"{place}.max_discount: is below min_discount", remedy="swap them")
+        if rule.max_price is not None and rule.max_price < rule.min_price:
+            raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
     tasks = [rule.name for rule in config.deals]
     tasks += [rule.name for rule in config.bestsellers]
     if twice := {name for name in tasks if tasks.count(name) > 1}:
         raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
+
+
+def _check_costs(config: Config) -> None:
     limit, costs = config.keepa.max_call_cost, config.costs
     needs = {"prices": config.prices.unit_cost(costs)}
     needs |= {"deals": costs.deal} if config.deals else {}
@@ -410,8 +494,7 @@ def _check_sinks(config: Config) -> None:
                 f"names.{kind}: {name!r} is used twice", remedy="each kind needs its own"
             )
     for host in config.elasticsearch.hosts if config.elasticsearch else ():
-        url = urlsplit(host)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username:
+        if not _is_address(host):
             raise ConfigError(
                 f"elasticsearch.hosts: {host!r} is not an address",
                 remedy="write it like https://search.example.net:9200; "
@@ -436,19 +519,47 @@ _OURS_IN_KAFKA: Final = (
 )
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LEAST_OFFERS: Final = 20
+_LATEST_MS: Final = 253_402_300_799_999  # the year 9999
+_URL: Final = re.compile(
+    r"https?://(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w-]+(?:\.[\w-]+)*))"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
+    re.ASCII,
+)
 
 
 def _explain(path: Path, said: str) -> ConfigError:
     """Turn msgspec's words into file, key and remedy."""
-    reason, _, place = said.partition(" - at `$")
+    reason, _, place = said.rpartition(" - at `$") if " - at `$" in said else (said, "", "")
     key = place.rstrip("`").lstrip(".")
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
         name = unknown[1]
         near = difflib.get_close_matches(name, _known_keys(key), n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}?" if near else "known: " + ", ".join(_known_keys(key))
         return ConfigError(f"{path}: unknown key {f'{key}.{name}'.lstrip('.')}", remedy=remedy)
-    reason = reason.replace("Expected", "expected").replace("`", "")
-    return ConfigError(f"{path}: {key or 'file'}: {reason}", remedy="mend the value there")
+    remedy = "mend the value there"
+    if missing := re.fullmatch("Object missing required field `(.*)`", reason):
+        return ConfigError(f"{path}: {key}: {missing[1]} is missing", remedy="write it there")
+    if reason == "Expected `array`, got `object`":
+        remedy = f"write [[{key}]], with two brackets: each one is a table of its own"
+    elif reason.endswith("got `array`") and "object" in reason:
+        remedy = f"write [{key}], with single brackets, and only once"
+    reason = re.sub(r"`([a-z |]+)`", _in_words, reason.replace("Expected", "expected"))
+    return ConfigError(f"{path}: {key or 'file'}: {reason.replace('`', '')}", remedy=remedy)
+
+
+def _in_words(types: re.Match[str]) -> str:
+    names = [name for name in types[1].split(" | ") if name != "null"]
+    return " or ".join(_WORDS.get(name, name) for name in names)
+
+
+_WORDS: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a text",
+}
 
 
 def _known_keys(place: str) -> list[str]:
@@ -471,14 +582,40 @@ def _known_keys(place: str) -> list[str]:
 
 def _read_key(path: Path, name: str = "API key") -> str:
     try:
-        key = path.read_text("utf-8").strip()
+        key = path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
-            f"{path}: the {name} can't be read: {error}", remedy="check owner and mode"
+            f"{path}: the {name} can't be read: {reason}", remedy="check owner and mode"
         ) from None
     if not key:
         raise ConfigError(f"{path}: holds no {name}", remedy="put it on the first line")
     return key
+
+
+def _sound_key(key: str, source: str) -> str:
+    """Return a Keepa key that can travel in an address. Raises ConfigError, without showing it."""
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigError(
+            f"{source}: what stands there is no API key: it holds more than letters and digits",
+            remedy="put the key there, and nothing else",
+        )
+    return key
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether this is a whole http or https address: host, port, path, and nothing else."""
+    found = _URL.fullmatch(url)
+    if found is None or int(found["port"] or 0) > 65_535:
+        return False
+    number = found["v6"] or (found["name"] if re.fullmatch(r"[0-9.]+", found["name"]) else None)
+    if number is None:
+        return True
+    try:
+        ipaddress.ip_address(number)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(url: str) -> bool:
