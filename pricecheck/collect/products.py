@@ -186,7 +186,7 @@ def _steps(
         if seen is not None and point.minute == seen.minute and earlier is not None:
             old = earlier if earlier[1:] != point[1:] else seen  # its record is told anew
         begins = old is None and point.price is None  # without an offer: nothing changes
-        if not begins and (seen is not None or point.minute >= since):
+        if not begins and point.minute >= since:
             steps.append((old, point))
         force = point
     assert force is not None  # a history has a point, and what was seen is one

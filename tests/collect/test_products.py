@@ -113,6 +113,14 @@ class TestChanges:
 
         assert told(second.changes) == [(at(NOON - 9), 500, 450)]
 
+    def test_a_point_added_late_before_the_look_back_is_none_of_it(self) -> None:
+        """Where the look-back begins is settled by the first check."""
+        first = check(None, {"NEW": [NOON - 50, 500]}, minute=NOON, lookback_s=60)
+
+        second = check(first.known, {"NEW": [NOON - 50, 500, NOON - 9, 450]}, minute=NOON + 360)
+
+        assert second.changes == []
+
     def test_of_several_points_in_a_minute_the_last_counts(self) -> None:
         """What held for no whole minute is no change."""
         csv = {"NEW": [NOON - 50, 500, NOON - 9, 450, NOON - 9, 420, NOON - 9, 430]}
