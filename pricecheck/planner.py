@@ -35,6 +35,7 @@ class Batch(msgspec.Struct, frozen=True):
     domain: str
     watches: tuple[Watch, ...]
     first: bool  # none of them was ever checked
+    request: str = ""  # the request profile that all of them ask for
 
 
 class Statistics(msgspec.Struct, frozen=True):
