@@ -83,7 +83,7 @@ FIELDS: Final[dict[str, Mapping]] = {
         "timestamp": _DATE,
         "current_price": _LONG,
         "original_price": _LONG,
-        "discount_percent": _FLOAT,
+        "discount_percent": _INTEGER,
         "rating": _FLOAT,
         "review_count": _LONG,
         "sales_rank": _LONG,
