@@ -6,10 +6,10 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-long check bench lock clean for-run for-dev for-bench
+.PHONY: help run test test-long check bench bench-planner lock clean for-run for-dev for-bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 # The trap lets the demo end Ctrl-C in its own way, without a word of make's about it.
 run: for-run ## See it work: the daemon and a simulated Keepa, until Ctrl-C
@@ -28,6 +28,9 @@ check: for-dev ## Lint, check the format and the types
 
 bench: for-bench ## Measure speed and memory
 	@$(BIN)/python scripts/bench
+
+bench-planner: for-dev ## Measure the planner against other policies
+	@$(BIN)/python scripts/bench-planner
 
 lock: for-dev ## Pin the newest release of every dependency
 	@$(LOCK) --output-file requirements.lock

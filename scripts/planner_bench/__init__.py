@@ -1,0 +1,1 @@
+"""The simulation behind `make bench-planner`: worlds, policies, scores, one concern a file."""
