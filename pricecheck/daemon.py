@@ -1,7 +1,7 @@
 """The composition root: the only file that knows everybody, and has no logic of its own.
 
-Two groups of tasks run side by side. The house (status socket, housekeeping, the hourly report)
-lasts as long as the process. The collectors are made from the config and the watchlist, and made
+Two groups of tasks run side by side. The house (relays, status socket, housekeeping, the hourly
+report) lasts as long as the process. The collectors are made from config and watchlist, and made
 anew when SIGHUP brings new ones; those that do not hold change nothing.
 """
 
@@ -25,6 +25,8 @@ from pricecheck.clock import clock_of
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.tasks import Collectors
 from pricecheck.config import Settings
+from pricecheck.deliver.configured import configured_relays
+from pricecheck.deliver.relay import Relay
 from pricecheck.errors import ConfigError, PricecheckError, StoreError
 from pricecheck.instance import only_instance
 from pricecheck.logs import kv
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _HOUR_S: Final = 3600
 _RETAIN_BITE: Final = 10_000
+_LAST_WRITES_S: Final = 60
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -47,10 +50,13 @@ class Plan(msgspec.Struct, frozen=True):
     watchlist: Watchlist
 
 
-def read_plan(path: Path | None, *, strict: bool = False) -> Plan:
-    """Read config, key and watchlist. Raises ConfigError, so that nothing starts by halves."""
+def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None) -> Plan:
+    """Read config, key (unless given) and watchlist.
+
+    Raises ConfigError, so that nothing starts by halves.
+    """
     settings = config.load(path)
-    key = settings.api_key()
+    key = key or settings.api_key()
     prices = settings.config.prices
     watched = watchlist.load(
         settings.watchlist,
@@ -70,11 +76,14 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     logs.redact(plan.key)
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
-    status.socket_path(directory)  # refuses a path too long before anything is made
+    status.socket_path(
+        plan.settings.socket_directory()
+    )  # refuses a path too long before anything is made
     with only_instance(directory):
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
-            daemon = Daemon(plan, outbox, directory, strict=strict)
+            relays = configured_relays(plan.settings, outbox)
+            daemon = Daemon(plan, outbox, directory, relays, strict=strict)
             trio.run(daemon.run, clock=clock_of(time))
         finally:
             outbox.close()
@@ -83,10 +92,13 @@ def run(path: Path | None, *, strict: bool = False) -> None:
 class Daemon:
     """One run of the program."""
 
-    def __init__(self, plan: Plan, outbox: Outbox, directory: Path, *, strict: bool) -> None:
+    def __init__(
+        self, plan: Plan, outbox: Outbox, directory: Path, relays: list[Relay], *, strict: bool
+    ) -> None:
         self._plan = plan
         self._outbox = outbox
         self._directory = directory
+        self._relays = relays
         self._strict = strict
         self._time = plan.settings.config.time
         self._calls = CallLog(self._time)
@@ -102,7 +114,7 @@ class Daemon:
     async def run(self) -> None:
         """Run until a signal ends it; everything paid for is in the outbox afterwards."""
         self._began = trio.current_time()
-        listener = status.bind(self._directory)
+        listener = status.bind(self._plan.settings.socket_directory())
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         with trio.open_signal_receiver(*signals) as received:
             async with trio.open_nursery() as nursery:
@@ -112,6 +124,7 @@ class Daemon:
                 with work:
                     await self._work(listener)
                 nursery.cancel_scope.cancel()
+        systemd.extend_timeout(_LAST_WRITES_S)  # a slow disk is no reason to be killed
         with suppress(StoreError):
             self._outbox.commit(Commit(records=self._calls.drain()))
         log.info("stopped", extra=kv(**msgspec.structs.asdict(self._calls.totals())))
@@ -132,11 +145,14 @@ class Daemon:
             await self._renewed.wait()
             # Undeclared silence is meant in real time, as it is for the collectors.
             start = partial(self._house.start, stall_after=2 * _HOUR_S * self._time.factor)
+            for relay in self._relays:
+                start(f"relay:{relay.name}", relay.run)
             start("status", partial(self._serve_status, listener))
             start("housekeeping", self._keep_house)
             start("report", self._report)
             await self._house.wait_started()
-            nursery.start_soon(systemd.ping_watchdog, self._alive)
+            ping = partial(systemd.ping_watchdog, self._alive, time_factor=self._time.factor)
+            nursery.start_soon(ping, name="watchdog")
             nursery.start_soon(self._reload_when_told)
             self._say_ready("ready")
 
@@ -237,7 +253,7 @@ class Daemon:
                 self._outbox.retain,
                 before_ms=self._time.now_ms() - kept.retention * 1000,
                 metrics_cap=kept.metrics_cap,
-                relays=(),
+                relays=[relay.name for relay in self._relays],
                 limit=_RETAIN_BITE,
             )
             while await trio.to_thread.run_sync(retain) == _RETAIN_BITE:
@@ -267,6 +283,7 @@ class Daemon:
             self._outbox,
             self._calls.totals(),
             self._tasks(),
+            [await relay.status() for relay in self._relays],
             uptime_s=trio.current_time() - self._began,
             refused_reload=self._refused_reload,
         )
@@ -301,6 +318,9 @@ def _check_same_house(old: Settings, new: Settings) -> None:
     for name, before, after in (
         ("state_directory", old.state_directory(), new.state_directory()),
         ("simulation", old.config.simulation, new.config.simulation),
+        ("names", old.config.names, new.config.names),
+        ("elasticsearch", old.config.elasticsearch, new.config.elasticsearch),
+        ("kafka", old.config.kafka, new.config.kafka),
     ):
         if before != after:
             raise ConfigError(

@@ -22,6 +22,7 @@ from pricecheck.snapshot import (
 if TYPE_CHECKING:
     from pricecheck.collect.tasks import Collectors
     from pricecheck.collect.trouble import Trouble
+    from pricecheck.deliver.state import RelayStatus
     from pricecheck.outbox import Outbox
 
 _FOREIGN_SHARE: Final = 0.1
@@ -33,6 +34,7 @@ async def take_snapshot(
     outbox: Outbox,
     totals: Totals,
     tasks: list[TaskStatus],
+    relays: list[RelayStatus],
     *,
     uptime_s: float,
     refused_reload: str | None,
@@ -47,12 +49,18 @@ async def take_snapshot(
     reasons += _told_once(collectors.troubles)
     reasons += [f"nothing can be stored: {store.trouble}"] if store.trouble else []
     reasons += [f"reload refused: {refused_reload}"] if refused_reload else []
+    reasons += [
+        f"{relay.name}: {relay.backlog:,} records wait: {relay.trouble}"
+        for relay in relays
+        if relay.trouble
+    ]
     if store.moved_aside:
         reasons.append(f"the outbox was corrupt and is now {store.moved_aside}")
     if tokens.foreign_per_hour > _FOREIGN_SHARE * 60 * (tokens.refill_rate or 0):
         reasons.append(f"somebody else spent {tokens.foreign_per_hour} tokens in the last hour")
     derived = sorted(rule.name for rule in collectors.derived.rules)
     notes = [f"{name}: not in the plan, derived from product checks" for name in derived]
+    notes += [f"{relay.name}: {note}" for relay in relays for note in relay.notes]
     if watchlist.bad_lines:
         notes.append(f"{watchlist.bad_lines} watchlist lines skipped")
     return Snapshot(
@@ -69,6 +77,7 @@ async def take_snapshot(
         tokens=tokens,
         watchlist=watchlist,
         tasks=tasks,
+        relays=relays,
         totals=totals,
         store=store,
     )

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from pricecheck.deliver.state import RelayStatus
+
 SHAPE_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields may come at any time."""
 
@@ -95,5 +97,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tokens: TokenState
     watchlist: WatchlistState
     tasks: list[TaskStatus]
+    relays: list[RelayStatus]
     totals: Totals
     store: StoreState

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pricecheck.cli._format import size
-from pricecheck.cli._options import config_option, json_option
+from pricecheck.cli._options import asking_config_option, json_option
 from pricecheck.durations import format_duration
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
+    from pricecheck.deliver.state import RelayStatus
     from pricecheck.snapshot import Snapshot, TaskStatus
 
 _DEGRADED: Final = 1
@@ -28,7 +29,7 @@ _CLEAR: Final = "\x1b[H\x1b[J"
 
 
 @click.command()
-@config_option
+@asking_config_option
 @json_option
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 def command(settings: Settings, as_json: bool, watch: bool) -> None:
@@ -45,7 +46,7 @@ def command(settings: Settings, as_json: bool, watch: bool) -> None:
     """
     from pricecheck.status import ask
 
-    directory = settings.state_directory()
+    directory = settings.socket_directory()
     snapshot = ask(directory)
     with suppress(KeyboardInterrupt):
         while watch:
@@ -76,6 +77,7 @@ def lines(snapshot: Snapshot) -> list[str]:
         *_figures(snapshot),
         "",
         *_tasks(snapshot),
+        *_relays(snapshot),
     ]
 
 
@@ -134,6 +136,24 @@ def _figures(snapshot: Snapshot) -> list[str]:
 def _tasks(snapshot: Snapshot) -> list[str]:
     width = max((len(task.name) for task in snapshot.tasks), default=0)
     return [f"{task.name:<{width}}  {_task(task)}" for task in snapshot.tasks]
+
+
+def _relays(snapshot: Snapshot) -> list[str]:
+    return ["", *map(_relay, snapshot.relays)] if snapshot.relays else []
+
+
+def _relay(relay: RelayStatus) -> str:
+    if relay.trouble:
+        again = "" if relay.next_try_s is None else f", again in {relay.next_try_s:.0f}s"
+        said = click.style(f"not delivering{again}: {relay.trouble}", fg="yellow")
+    else:
+        said = f"{relay.state}, {relay.peer or 'not connected yet'}"
+    lag = f", the oldest for {format_duration(relay.lag_s)}" if relay.backlog else ""
+    refused = f", {relay.refused:,} refused" if relay.refused else ""
+    return (
+        f"-> {relay.name}: {said}\n"
+        f"   {relay.delivered:,} delivered{refused}, {relay.backlog:,} waiting{lag}"
+    )
 
 
 def _task(task: TaskStatus) -> str:

@@ -28,6 +28,7 @@ from elasticsearch import (
 from pricecheck import config
 from pricecheck.deliver import templates
 from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyError, SinkError
+from pricecheck.logs import kv
 from pricecheck.outbox import Stored
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class ElasticsearchSink:
         *,
         api_key: str | None = None,
         password: str | None = None,
+        time_factor: float = 1.0,  # of trio's clock: a sink's time is never simulated
     ) -> None:
         self.limits = Limits(BATCH_RECORDS, BATCH_BYTES)
         self.notes: list[str] = []
@@ -83,6 +85,7 @@ class ElasticsearchSink:
         self._names = names.by_kind()
         self._api_key = api_key
         self._password = password
+        self._timeout = settings.request_timeout * time_factor
         self._client: AsyncElasticsearch | None = None
         self._speaks = OLDEST_MAJOR
 
@@ -141,7 +144,7 @@ class ElasticsearchSink:
             return AsyncElasticsearch(
                 [_with_port(host) for host in self._settings.hosts],
                 node_class=HttpxAsyncHttpNode,
-                request_timeout=self._settings.request_timeout,
+                request_timeout=self._timeout,
                 # At most once around the hosts; all further patience is the relay's. It would
                 # sleep between two tries, and in asyncio's way, were it not for the 0.
                 max_retries=len(self._settings.hosts) - 1,
@@ -198,7 +201,7 @@ class ElasticsearchSink:
         if ours is None or _is_outdated(ours):
             wanted = templates.template(kind, name, layout)
             await self._request("PUT", f"/_index_template/{name}", wanted)
-            log.info("index template %s put", name)
+            log.info("index template put", extra=kv(template=name))
         elif not _is_ours(ours):
             self.notes.append(f"the index template {name} is not pricecheck's: left as it is")
         streamed = templates.is_streamed(kind, layout)

@@ -77,6 +77,7 @@ def snapshot(**fields: Any) -> Snapshot:
             changes=1_234,
         ),
         "tasks": [PRICES],
+        "relays": [],
         "totals": Totals(calls=56, failed_calls=2, tokens=1_234, products=1_180, records=5_000),
         "store": StoreState(
             path="outbox.sqlite",
