@@ -142,6 +142,8 @@ class KafkaSink:
         except KafkaException as error:
             admin.poll(0)
             raise self._explain(error.args[0]) from None
+        except TimeoutError:
+            raise SinkAwayError("Kafka does not answer whether it made the topics") from None
         notes = [
             f"the topic {name} has {len(topic.partitions)} partitions, not "
             f"{self._settings.partitions}: left as it is"
@@ -172,12 +174,12 @@ class KafkaSink:
         """Ask each topic's limit; whoever may not ask, or can't, gets the brokers' default."""
         topics = [ConfigResource(ResourceType.TOPIC, name) for name in self._topics.values()]
         found: dict[str, int] = {}
-        for resource, answer in admin.describe_configs(
-            topics, request_timeout=ANSWERS_WITHIN_S
-        ).items():
+        patient_until = time.monotonic() + ANSWERS_WITHIN_S
+        answers = admin.describe_configs(topics, request_timeout=ANSWERS_WITHIN_S)
+        for resource, answer in answers.items():
             try:
-                limit = answer.result(ANSWERS_WITHIN_S)["max.message.bytes"].value
-                found[resource.name] = int(limit)
+                settings = answer.result(max(0.0, patient_until - time.monotonic()))
+                found[resource.name] = int(settings["max.message.bytes"].value)
             except (KafkaException, KeyError, TimeoutError):
                 found[resource.name] = _BROKERS_DEFAULT_MAX
         return found
@@ -304,10 +306,10 @@ _OURS: Final[dict[str, Any]] = _CLIENT | {
 }
 
 
-def check_options(settings: config.Kafka) -> None:
+def check_options(settings: config.Kafka, *, sasl_password: str | None = None) -> None:
     """Raise ConfigError for an option that librdkafka does not know or can't take."""
     try:
-        Producer(_OURS | _options(settings, None))
+        Producer(_OURS | _options(settings, sasl_password))
     except KafkaException as error:
         raise ConfigError(
             f"kafka.options: {_words(error.args[0])}",
