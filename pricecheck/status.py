@@ -5,6 +5,7 @@ The server side runs in the daemon; `ask` is the client, plain and quick, for th
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 import socket
@@ -109,9 +110,8 @@ def ask(directory: Path) -> Snapshot:
             remedy="start it with `systemctl start pricecheck` or `pricecheck run`",
         ) from None
     except PermissionError:
-        raise StoreError(
-            f"{path}: no permission to ask", remedy="ask as root or as a member of its group"
-        ) from None
+        remedy = _who_may_ask(directory)
+        raise StoreError(f"{path}: no permission to ask", remedy=remedy) from None
     except OSError as error:
         raise NotRunningError(
             f"{path}: no answer: {error}", remedy="see `journalctl -u pricecheck`"
@@ -131,3 +131,16 @@ def ask(directory: Path) -> Snapshot:
     if snapshot.shape != SHAPE_VERSION:
         raise NotRunningError("the daemon is of another version", remedy="restart the daemon")
     return snapshot
+
+
+def _who_may_ask(directory: Path) -> str:
+    try:
+        group = grp.getgrgid(directory.stat().st_gid).gr_name
+    except PermissionError:  # where only a service without a place in /run has it
+        return "`systemctl status pricecheck` tells whether it runs; otherwise ask as root"
+    except (OSError, KeyError):
+        return "ask as root"
+    return (
+        f"ask as root, or as a member of the group {group}: "
+        f"`sudo usermod -aG {group} $USER`, then log in anew"
+    )

@@ -55,13 +55,15 @@ DURATION = _Duration()
 
 def config_option(command: F) -> F:
     """Add `--config FILE`; without it the file that `pricecheck.config.find` finds."""
-    return click.option(
-        "--config",
-        "settings",
-        metavar="FILE",
-        callback=_load,
-        help="Read this file.  [default: ./pricecheck.toml, or /etc/pricecheck's]",
-    )(command)
+    return _config_option(_load)(command)
+
+
+def asking_config_option(command: F) -> F:
+    """Add `--config FILE` to a command that only asks the daemon.
+
+    The daemon of a service can be asked even while that file doesn't hold.
+    """
+    return _config_option(_load_or_guess)(command)
 
 
 def domain_option(command: F) -> F:
@@ -98,7 +100,30 @@ def say_simulated(settings: Settings) -> None:
         click.secho("SIMULATED: no price below is real", fg="magenta", bold=True, err=True)
 
 
+def _config_option(load: Callable[..., Settings | None]) -> Callable[[F], F]:
+    return click.option(
+        "--config",
+        "settings",
+        metavar="FILE",
+        callback=load,
+        help="Read this file.  [default: ./pricecheck.toml, or /etc/pricecheck's]",
+    )
+
+
 def _load(ctx: click.Context, param: click.Parameter, file: str | None) -> Settings | None:
     from pricecheck import config
 
     return None if ctx.resilient_parsing else config.load(find_config(file))
+
+
+def _load_or_guess(ctx: click.Context, param: click.Parameter, file: str | None) -> Settings | None:
+    from pricecheck import config
+    from pricecheck.errors import ConfigError
+
+    try:
+        return _load(ctx, param, file)
+    except ConfigError:
+        unread = config.Settings(config.Config(), find_config(file))
+        if unread.service is None:
+            raise
+        return unread

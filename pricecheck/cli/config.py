@@ -24,7 +24,8 @@ def command() -> None:
 @click.argument("file", required=False)
 @click.option("--strict", is_flag=True, help="Refuse a watchlist with bad lines.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing when all is right.")
-def check(file: str | None, strict: bool, quiet: bool) -> None:
+@click.option("--no-key", is_flag=True, help="Look for no API key: a running daemon has one.")
+def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     """Read config, watchlist and API key as `run` would, and say what they come to.
 
     FILE is a pricecheck.toml; without it the usual places are searched. Nothing is spent, and
@@ -32,7 +33,7 @@ def check(file: str | None, strict: bool, quiet: bool) -> None:
     """
     from pricecheck.daemon import read_plan
 
-    plan = read_plan(find_config(file), strict=strict)
+    plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
     if quiet:
         return
     watched = plan.watchlist
@@ -42,7 +43,8 @@ def check(file: str | None, strict: bool, quiet: bool) -> None:
     for line in watched.bad[:_BAD_LINES_SHOWN]:
         click.secho(f"           line {line.line}: {line.reason}", fg="yellow")
     simulated = plan.settings.config.simulated
-    click.echo(f"key        {'not needed, SIMULATED' if simulated else 'there'}")
+    key = "not looked for" if no_key else "there"
+    click.echo(f"key        {'not needed, SIMULATED' if simulated else key}")
     click.echo(f"state      {plan.settings.state_directory()}")
     total = 0.0
     for name, tokens in _tokens_a_day(plan):

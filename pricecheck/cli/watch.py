@@ -243,6 +243,6 @@ def _finish(settings: Settings, *, changed: bool, bad: bool) -> None:
     from pricecheck.cli._reload import reload_daemon
 
     if changed:
-        click.echo(reload_daemon(settings.state_directory()))
+        click.echo(reload_daemon(settings.socket_directory()))
     if bad:
         sys.exit(os.EX_DATAERR)

@@ -74,6 +74,16 @@ async def test_without_an_api_key_it_says_how_to_give_one(run: Run, home: Path) 
     assert "KEEPA_API_KEY" in done.stderr
 
 
+async def test_without_looking_for_a_key_the_rest_is_checked(run: Run, home: Path) -> None:
+    """A reload's check can't read the credential that the daemon already has."""
+    (home / "pricecheck.toml").write_text("")
+
+    done = await run("config", "check", "--no-key")
+
+    assert done.returncode == 0
+    assert "key        not looked for" in done.stdout
+
+
 async def test_errors_carry_a_priority_when_the_journal_reads(run: Run, home: Path) -> None:
     """`journalctl -p err` shows why a service did not start."""
     (home / "pricecheck.toml").write_text("x = 1\n")
