@@ -134,6 +134,7 @@ async def test_the_newest_state_of_a_deal_wins_in_whichever_order(
     assert found["current_price"] == 1
 
 
+@pytest.mark.long
 async def test_templates_and_indices_are_made_once_and_updated_when_ours_are_newer(
     open_sink: Open,
     node: httpx.AsyncClient,
@@ -162,6 +163,7 @@ async def test_templates_and_indices_are_made_once_and_updated_when_ours_are_new
     assert template["version"] == templates.TEMPLATE_VERSION + 1
 
 
+@pytest.mark.long
 async def test_what_a_person_made_is_left_as_it_is_and_said(
     open_sink: Open, node: httpx.AsyncClient, index: dict[str, str]
 ) -> None:
@@ -202,6 +204,7 @@ async def test_a_mapping_conflict_ends_in_the_dead_letters(
     assert [found["_id"] for found in await search(node, index["change"])] == [change(2).id]
 
 
+@pytest.mark.long
 async def test_an_id_too_long_is_refused_and_its_neighbours_arrive(
     open_sink: Open, node: httpx.AsyncClient, index: dict[str, str]
 ) -> None:
@@ -217,6 +220,7 @@ async def test_an_id_too_long_is_refused_and_its_neighbours_arrive(
     assert len(await search(node, index["change"])) == 9
 
 
+@pytest.mark.long
 async def test_a_blocked_index_is_waited_for(
     outbox: Outbox, open_sink: Open, node: httpx.AsyncClient, index: dict[str, str]
 ) -> None:
@@ -239,6 +243,7 @@ async def test_a_blocked_index_is_waited_for(
     assert len(await search(node, index["change"])) == 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("first", "then"), [("index", "data_stream"), ("data_stream", "index")])
 async def test_a_changed_layout_is_refused_before_anything_is_sent(
     open_sink: Open, node: httpx.AsyncClient, index: dict[str, str], first: str, then: str
@@ -248,11 +253,11 @@ async def test_a_changed_layout_is_refused_before_anything_is_sent(
     await sink.connect()
     await sink.send(stored(change(1)))
 
-    with pytest.raises(SinkBusyError, match=r"-keeper-price-changes is .* already"):
-        for _ in index:
-            await open_sink(layout=then).connect()
+    with pytest.raises(SinkBusyError, match=r"is (an index|a data stream) already"):
+        await open_sink(layout=then).connect()
 
 
+@pytest.mark.long
 async def test_a_nine_speaking_server_is_spoken_to_in_nine(
     open_sink: Open, node: httpx.AsyncClient, index: dict[str, str], serve_http: Serve
 ) -> None:
