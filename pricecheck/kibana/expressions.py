@@ -127,7 +127,7 @@ def newest(field: str, by: str) -> Aggregation:
 
 
 def either(first: Expression, instead: Expression) -> Call:
-    """Return the first, or the other where there is none."""
+    """Return the first, or the other where there is none; other arithmetic comes to none then."""
     return Call("defaults", (first, instead))
 
 
@@ -137,11 +137,7 @@ def later(first: Expression, second: Expression) -> Call:
 
 
 def amount(figure: Aggregation) -> Call:
-    """Return a price in its currency: our records hold cents, but the yen has none.
-
-    Where there is no price at all this is 0, for Kibana calculates with nothing as with 0: the
-    panel has to leave such documents out.
-    """
+    """Return a price in its currency: our records hold cents, but the yen has none."""
     change = msgspec.structs.replace
     cents = change(figure, where="not currency: JPY")
     yen = change(figure, where="currency: JPY")

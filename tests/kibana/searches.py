@@ -7,8 +7,9 @@ formulas are worked out from their syntax trees afterwards. Only what our panels
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -18,6 +19,13 @@ Row = dict[str, Any]  # by column id
 _BARS = 75
 _DURATION = re.compile(r"now-(\d+)([hd])")
 _CLAUSE = re.compile(r'(not )?("[^"]+"|[\w.]+)\s*(:|>|<)\s*(\S+)')
+_ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "pick_max": max,
+}
 _METRICS = {"sum": "sum", "average": "avg", "min": "min", "max": "max"}
 
 
@@ -189,20 +197,14 @@ def _read(metric: Json) -> Any:
 
 
 def _calculate(tree: Any, row: Row) -> float | None:
-    """Do a formula's arithmetic as Kibana does it, where nothing counts as 0."""
+    """Do a formula's arithmetic as Kibana does it: with nothing, it comes to nothing."""
     if isinstance(tree, int):
         return tree
     if isinstance(tree, str):
         return row[tree]  # type: ignore[no-any-return]
-    first, second = (_calculate(each, row) for each in tree["args"])
+    left, right = (_calculate(each, row) for each in tree["args"])
     if tree["name"] == "defaults":
-        return second if first is None else first
-    left, right = first or 0, second or 0
-    if tree["name"] == "divide":
-        return left / right if right else None
-    return {
-        "add": left + right,
-        "subtract": left - right,
-        "multiply": left * right,
-        "pick_max": max(left, right),
-    }[tree["name"]]
+        return right if left is None else left
+    if left is None or right is None or (tree["name"] == "divide" and right == 0):
+        return None
+    return _ARITHMETIC[tree["name"]](left, right)

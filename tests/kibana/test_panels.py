@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ __all__ = ["elasticsearch_url", "services"]  # fixtures
 NAMES = config.Names(prefix="panels-")
 ASINS = tuple(f"B0{number:08}" for number in range(20))
 TIME_FACTOR = 1200.0  # an hour in three seconds
+LONG_ENOUGH_S = 40  # simulated: 13 hours
 CONFIG = """
 state_directory = "state"
 [keepa]
@@ -69,14 +69,20 @@ async def run(tmp_path: Path, nursery: trio.Nursery) -> list[Stored]:
     lines = [f"{asin},{domain}\n" for asin in ASINS for domain in ("DE", "JP")]
     (tmp_path / "watchlist.csv").write_text("asin,domain\n" + "".join(lines))
     command = [sys.executable, "-m", "pricecheck", "run", "--config", str(file)]
-    daemon = await trio.lowlevel.open_process(command, stderr=subprocess.DEVNULL)
+    with (tmp_path / "log").open("wb") as log:
+        daemon = await trio.lowlevel.open_process(command, stderr=log)
     try:
-        while not _is_enough(records := _read(tmp_path / "state")):
-            assert daemon.poll() is None, "the daemon ended"
-            await trio.sleep(0.2)  # another process: there is nothing to be told by
+        with trio.move_on_after(LONG_ENOUGH_S) as patience:
+            while not _is_enough(records := _read(tmp_path / "state")):
+                assert daemon.poll() is None
+                await trio.sleep(0.2)  # another process: there is nothing to be told by
     finally:
         daemon.send_signal(signal.SIGTERM)
-        await daemon.wait()
+        with trio.CancelScope(shield=True):
+            await daemon.wait()
+    counts = Counter(each.record.kind for each in records)
+    told = (tmp_path / "log").read_text()[-3_000:]
+    assert not patience.cancelled_caught, f"not enough was learned: {counts}\n{told}"
     return records
 
 
