@@ -134,6 +134,8 @@ def replace(file: WatchFile, content: bytes) -> None:
     file is not what was read any more or can't be written.
     """
     path = file.path
+    if content == b"".join(file.lines):
+        return
     temporary = None
     try:
         state = path.stat()

@@ -33,7 +33,7 @@ _SORTS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "price": lambda row: _last(row["current_price"]),
     "change": lambda row: _last(row["price_change_percent"]),
     "checked": lambda row: _last(row["checked_at"]),
-    "next": lambda row: row["next_check"] or "",
+    "next": lambda row: row["next_check_by"] or "",
 }
 """What rows are sorted by; what is not known comes last, and a product never checked is due."""
 
@@ -59,10 +59,10 @@ def list_(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """List what is watched: the last price, its last change, and when it is checked next.
+    """List what is watched: the last price, its last change, and by when it is checked next.
 
-    Reads watchlist and outbox, and costs no tokens. The next check is the one that is planned; it
-    comes later where tokens are short.
+    Reads watchlist and outbox, and costs no tokens. The next check comes by that time when the
+    daemon runs and tokens suffice, often before.
     """
     import msgspec
 
@@ -138,8 +138,9 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
 def _row(watch: Watch, checked_ms: int | None, price: Price | None) -> dict[str, Any]:
     from pricecheck.keepa.tables import BY_CODE
     from pricecheck.keepa.time import to_rfc3339
-    from pricecheck.planner import next_due
 
+    # Both planners check a product after `every` at the latest, and only they know how much before.
+    next_ms = None if checked_ms is None else checked_ms + watch.every_s * 1000
     return {
         "asin": watch.asin,
         "domain": watch.domain,
@@ -151,7 +152,7 @@ def _row(watch: Watch, checked_ms: int | None, price: Price | None) -> dict[str,
         "weight": watch.weight,
         "every_s": int(watch.every_s),  # which is a Duration, where it is the default
         "checked_at": None if checked_ms is None else to_rfc3339(checked_ms),
-        "next_check": None if checked_ms is None else to_rfc3339(next_due(watch, checked_ms)),
+        "next_check_by": None if next_ms is None else to_rfc3339(next_ms),
     }
 
 
@@ -191,8 +192,10 @@ def _show(rows: list[dict[str, Any]], now_ms: int) -> None:
             percent(row["price_change_percent"]),
             amount(row["target_price"], row["currency"]),
             _ago(row["checked_at"], now_ms),
-            _ahead(row["next_check"], now_ms),
+            _ahead(row["next_check_by"], now_ms),
         )
         for row in rows
     ]
-    print_table(("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next"), table)
+    print_table(
+        ("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next by"), table
+    )

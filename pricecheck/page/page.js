@@ -110,9 +110,9 @@ function more() {
   const left = found.length - drawn;
   byId("more").hidden = !left;
   byId("more").textContent = `Show ${Math.min(PAGE, left)} more of ${left.toLocaleString("en-GB")}`;
-  byId("count").textContent = found.length === products.length
-    ? `${products.length.toLocaleString("en-GB")} products`
-    : `${found.length.toLocaleString("en-GB")} of ${products.length.toLocaleString("en-GB")} products`;
+  const all = `${products.length.toLocaleString("en-GB")} ${products.length === 1 ? "product" : "products"}`;
+  byId("count").textContent =
+    found.length === products.length ? all : `${found.length.toLocaleString("en-GB")} of ${all}`;
   return next[0];
 }
 
