@@ -204,6 +204,8 @@ def chromium(profile: Path) -> Iterator[Browser]:
                     client.delete("")
         finally:
             process.terminate()
+            # A driver that ends before its session does leaves the browser behind, spinning.
+            subprocess.run(["pkill", "--signal", "KILL", "--full", str(profile)], check=False)
 
 
 @pytest.fixture(scope="session")
