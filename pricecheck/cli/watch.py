@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -126,39 +125,31 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
     read are told with the reason and skipped; the exit code is 65 then.
     """
     from pricecheck import importing, watchfile
-    from pricecheck.errors import InputError
-    from pricecheck.watchlist import BadLine
 
     listed = importing.read(file, _default(settings, market.code if market else None))
-    bad = list(listed.bad)
     domain = settings.config.prices.domain
     with watchfile.editing(settings.watchlist, domain=domain) as watched:
-        rows: list[tuple[str, ...]] = []
         new = [
             item
             for item in listed.items
             if (item.watch.domain, item.watch.asin) not in watched.first
         ]
-        for item in new:
-            try:
-                rows.append(watchfile.cells_of(watched, item.watch, item.given))
-            except InputError as error:
-                bad.append(BadLine(item.line, item.watch.asin, str(error)))
+        rows = [watchfile.cells_of(watched, item.watch, item.given) for item in new]
         if yes:
             watchfile.replace(watched, watchfile.added(watched, rows))
-    for line in sorted(bad, key=attrgetter("line")):
+    for line in listed.bad:
         click.echo(f"{file}: line {line.line}: {line.reason}", err=True)
     if listed.ignored:
         click.echo(f"Columns that say nothing here: {', '.join(listed.ignored)}", err=True)
     click.echo(
         f"{len(rows):,} {'added' if yes else 'would be added'}, "
         f"{len(listed.items) - len(new):,} watched already, "
-        f"{listed.repeated:,} repeated, {len(bad):,} refused"
+        f"{listed.repeated:,} repeated, {len(listed.bad):,} refused"
     )
     if not yes:
         _show_some(rows)
         click.echo("Nothing is changed yet: --yes does it.")
-    _finish(settings, changed=yes and bool(rows), bad=bool(bad))
+    _finish(settings, changed=yes and bool(rows), bad=bool(listed.bad))
 
 
 command.add_command(list_)

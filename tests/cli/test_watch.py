@@ -166,6 +166,19 @@ async def test_import_takes_the_marketplace_of_lines_that_name_none(
     assert text(watchlist) == f"{LIST}{ASIN};FR\r\n{OTHER};FR\r\n"
 
 
+async def test_import_refuses_what_the_watchlist_has_no_column_for(
+    run: Run, watchlist: Path, home: Path
+) -> None:
+    """Once, not for every line: it is the header that is to be mended."""
+    (home / "list.csv").write_text(f"asin,every\n{OTHER},1d\nB000000002,1d\n")
+
+    done = await run("watch", "import", "list.csv", "--yes")
+
+    assert done.returncode == 65
+    assert done.stderr.count("has no column every") == 1
+    assert text(watchlist) == LIST
+
+
 async def test_export_can_be_imported(run: Run, watchlist: Path, home: Path) -> None:
     """Every blank is filled in, so that it means the same elsewhere."""
     done = await run("watch", "export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -185,7 +186,11 @@ def chromium(profile: Path) -> Iterator[Browser]:
     if driver is None or program is None:
         pytest.skip("Chromium is missing: apt-get install chromium chromium-driver")
     with subprocess.Popen(
-        [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [driver, "--port=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"TMPDIR": str(profile.parent)},  # where Chromium leaves things behind
     ) as process:
         try:
             assert process.stdout is not None
