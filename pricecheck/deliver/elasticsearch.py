@@ -126,6 +126,10 @@ class ElasticsearchSink:
             {sent[place]: reason for place, reason in receipt.again.items()},
         )
 
+    async def ask(self, path: str, body: Any = None) -> Any:
+        """Return the answer to a question of people's, such as doctor's. Raises SinkError."""
+        return (await self._request("GET" if body is None else "POST", path, body))[1]
+
     async def close(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None

@@ -9,6 +9,8 @@ messages instead of producing them again. No call here runs in trio's thread.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,12 +28,25 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 from pricecheck import config
 from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyError, SinkError
 from pricecheck.errors import ConfigError
-from pricecheck.logs import redact
+from pricecheck.logs import kv, redact
 from pricecheck.outbox import Stored
 from pricecheck.records import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 _librdkafka = logging.getLogger(f"{__name__}.librdkafka")
+
+
+def _quieten(record: logging.LogRecord) -> bool:
+    """Let a failed connection, told anew with every attempt, be a matter for debugging only.
+
+    An outage would fill the log with them, and the relay has told of it already.
+    """
+    if record.getMessage().startswith(("FAIL [", "ERROR [")):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return _librdkafka.isEnabledFor(record.levelno)
+
+
+_librdkafka.addFilter(_quieten)
 
 BATCH_RECORDS: Final = 10_000
 BATCH_BYTES: Final = 8_000_000
@@ -64,7 +79,36 @@ _NO_TOPIC: Final = (
 _SECRET_WORDS: Final = ("password", "secret", "token", "pem", "jaas", "oauthbearer.config")
 _SCHEMA: Final = str(SCHEMA_VERSION).encode()
 
+_SAID_AGAIN_S: Final = 3600.0
+
 T = TypeVar("T")
+
+
+class _OnceAnHour(logging.Filter):
+    """Lets a line pass once an hour, whatever its figures: librdkafka repeats itself by the second.
+
+    That the brokers are away, the relay says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = re.sub(r"\d+", "", record.getMessage())
+        now = time.monotonic()
+        if now - self._said.get(line, -math.inf) < _SAID_AGAIN_S:
+            return False
+        self._said[line] = now
+        return True
+
+    def forget(self) -> None:
+        """Let every line pass again: the brokers are there, so the next trouble is a new one."""
+        self._said.clear()
+
+
+_once_an_hour = _OnceAnHour()
+_librdkafka.addFilter(_once_an_hour)
 
 
 class KafkaSink:
@@ -81,6 +125,7 @@ class KafkaSink:
     ) -> None:
         self.limits = Limits(BATCH_RECORDS, BATCH_BYTES)
         self.notes: list[str] = []
+        self.topics: list[str] = []  # all that the brokers have, as of the last connect
         self._settings = settings
         self._topics = names.by_kind()
         self._options = _options(settings, sasl_password)
@@ -94,6 +139,7 @@ class KafkaSink:
         """Find the brokers, and make or check the topics."""
         limits, notes, brokers = await _in_thread(self._check_topics)
         self.notes = notes
+        _once_an_hour.forget()
         if self._producer is None:
             self._producer = await _in_thread(partial(self._open, limits))
         return f"Kafka at {brokers}"
@@ -131,6 +177,7 @@ class KafkaSink:
         admin.poll(0)
         try:
             found = admin.list_topics(timeout=ANSWERS_WITHIN_S)
+            self.topics = sorted(found.topics)
             missing = {name for name in self._topics.values() if name not in found.topics}
             if missing and self._settings.create_topics:
                 self._make_topics(admin, missing)
@@ -165,7 +212,7 @@ class KafkaSink:
         for name, made in admin.create_topics(wanted, request_timeout=ANSWERS_WITHIN_S).items():
             try:
                 made.result(ANSWERS_WITHIN_S)
-                log.info("topic %s made", name)
+                log.info("topic made", extra=kv(topic=name))
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise

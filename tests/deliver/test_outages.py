@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(1_800)
 
 log = logging.getLogger(__name__)
 
-FAULTS = 10
-KILLS = 20
+FAULTS = int(os.environ.get("PRICECHECK_FAULTS", "10"))
+KILLS = 2 * FAULTS
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,7 +49,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 def relays(addresses: dict[str, str], names: Names, outbox: Outbox) -> list[Relay]:
     """Return a relay for each server."""
-    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(5))
+    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(20))
     kafka = Kafka(brokers=(addresses["kafka"],))
     return [
         Relay(ElasticsearchSink(elastic, names), outbox),
