@@ -44,7 +44,10 @@ bestsellers = 3
 [prices]
 watchlist = "lists/all.csv"
 domain = "amazon.fr"
+mode = "fixed"
 every = "12h"
+min_every = "5m"
+reserve = 0.25
 weight = 2
 lookback = "4w"
 stats_days = 30
@@ -154,6 +157,9 @@ def test_reads_every_key(path: Path) -> None:
         "domain": "FR",
         "every": 43_200,
         "weight": 2,
+        "mode": "fixed",
+        "min_every": 300,
+        "reserve": 0.25,
         "lookback": 2_419_200,
         "stats_days": 30,
         "buybox": True,
@@ -384,12 +390,13 @@ def test_keepa_is_reached_by_https_or_on_this_machine(path: Path, url: str) -> N
         "https://[::1",
         "https://[::g]",
         "https://ke epa.com",
+        "https://api.k\u0435epa.com",
         "ftp://localhost",
         "file:///etc/passwd",
     ],
 )
 def test_the_key_is_sent_in_the_clear_to_nobody(path: Path, url: str) -> None:
-    """Any other address is refused before a key could travel."""
+    """Any other address, one that only looks like Keepa's too, is refused."""
     error = refused(path, f'[keepa]\nurl = "{url}"')
 
     assert "keepa.url" in error.message

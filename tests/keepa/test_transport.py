@@ -7,11 +7,12 @@ import json
 import socket
 from collections.abc import Awaitable, Callable
 
+import httpx
 import pytest
 import trio
 
 from pricecheck.errors import ConfigError
-from pricecheck.keepa import client, errors, wire
+from pricecheck.keepa import client, errors
 from pricecheck.keepa.client import Call, KeepaClient, ProductQuery, Timeouts
 from pricecheck.keepa.errors import KeepaError
 from pricecheck.keepa.tables import BY_CODE
@@ -298,17 +299,18 @@ async def test_cancelled_calls_use_no_connection_up(
 async def test_an_answer_that_is_whole_is_brought_home(
     connect: Connect, listen: Listen, calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancelled while the answer is decoded, a call that has been paid for still succeeds."""
+    """Cancelled before the answer is decoded, a call that has been paid for still succeeds."""
     body = json.dumps({"products": [{"asin": "B000000001"}], "tokensLeft": 7}).encode()
     keepa = await connect(await listen(answering(response(body))))
-    decode = wire.decode
+    read_body = client._body
     found = []
 
-    def cancel_first(body: bytes) -> wire.Answer:
-        trio.from_thread.run_sync(scope.cancel)
-        return decode(body)
+    async def cancel_with_the_last_byte(response: httpx.Response) -> bytearray:
+        content = await read_body(response)
+        scope.cancel()
+        return content
 
-    monkeypatch.setattr(wire, "decode", cancel_first)
+    monkeypatch.setattr(client, "_body", cancel_with_the_last_byte)
     with trio.CancelScope() as scope:
         found.append(await keepa.products(BY_CODE["DE"], ["B000000001"], ProductQuery()))
 
