@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "status": "pricecheck.cli.status",
     "check": "pricecheck.cli.check",
     "watch": "pricecheck.cli.watch",
+    "plan": "pricecheck.cli.plan",
     "history": "pricecheck.cli.history",
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",
@@ -29,6 +30,7 @@ _COMMANDS: Final = {
     "outbox": "pricecheck.cli.outbox",
     "kibana": "pricecheck.cli.kibana",
     "config": "pricecheck.cli.config",
+    "doctor": "pricecheck.cli.doctor",
     "simulate": "pricecheck.simulator.command",
 }
 """The modules that hold the commands, in the order in which people meet them."""

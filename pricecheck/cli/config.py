@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from pricecheck.cli._options import find_config
 
-if TYPE_CHECKING:
-    from pricecheck.daemon import Plan
-
-_DAY_S: Final = 86_400
 _BAD_LINES_SHOWN: Final = 20
 
 
@@ -32,6 +28,7 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     Keepa is not asked. Exits with 78 when `run` would refuse to start.
     """
     from pricecheck.daemon import read_plan
+    from pricecheck.needs import tokens_a_day
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
     if quiet:
@@ -46,23 +43,8 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     key = "not looked for" if no_key else "there"
     click.echo(f"key        {'not needed, SIMULATED' if simulated else key}")
     click.echo(f"state      {plan.settings.state_directory()}")
-    total = 0.0
-    for name, tokens in _tokens_a_day(plan):
-        total += tokens
+    needs = tokens_a_day(plan.settings.config, watched)
+    total = sum(needs.values())
+    for name, tokens in needs.items():
         click.echo(f"spends     {tokens:10,.0f} tokens a day for {name}")
     click.echo(f"           {total:10,.0f} in all; {total / 1440:,.1f} a minute")
-
-
-def _tokens_a_day(plan: Plan) -> list[tuple[str, float]]:
-    """Return what each task will spend a day by the configured costs."""
-    config = plan.settings.config
-    costs = config.prior_costs
-    checks = sum(_DAY_S / watch.every_s for watch in plan.watchlist.watches)
-    found = [("prices", checks * costs["product"])]
-    found += [
-        (rule.name, rule.pages * costs["deal"] * _DAY_S / rule.every) for rule in config.deals
-    ]
-    found += [
-        (rule.name, costs["bestsellers"] * _DAY_S / rule.every) for rule in config.bestsellers
-    ]
-    return found

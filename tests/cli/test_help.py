@@ -23,6 +23,7 @@ COMMANDS = (
     "outbox",
     "kibana",
     "config",
+    "doctor",
     "simulate",
 )
 

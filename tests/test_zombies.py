@@ -1,0 +1,171 @@
+"""Older deployments are found by what they are called and by what they start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricecheck.zombies import Zombie, find_zombies, look_alikes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty file system."""
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the whole PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def put(root: Path, name: str, text: str) -> None:
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def program(folder: Path, name: str, body: str) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{body}\n")
+    file.chmod(0o755)
+
+
+def test_a_clean_machine_has_none(root: Path, programs: Path) -> None:
+    """No systemd, no cron, no containers, and no process of that kind."""
+    assert programs.exists()
+    assert find_zombies(root) == []
+
+
+def test_units_are_found_by_name_and_ours_are_not(root: Path, programs: Path) -> None:
+    """Services and timers alike; the service itself and its instances are spared."""
+    program(
+        programs,
+        "systemctl",
+        "case $1 in list-units) exit 1 ;; esac\n"
+        "echo 'keepa-scheduler.service enabled enabled'\n"
+        "echo 'Keeper-watchdog.timer  static -'\n"
+        "echo 'pricecheck.service enabled enabled'\n"
+        "echo 'pricecheck@second.service enabled -'\n"
+        "echo 'zookeeper.service enabled enabled'\n"
+        "echo 'ssh.service enabled enabled'",
+    )
+
+    assert find_zombies(root) == [
+        Zombie("unit", "keepa-scheduler.service", "enabled enabled"),
+        Zombie("unit", "Keeper-watchdog.timer", "static -"),
+    ]
+
+
+def test_a_unit_with_a_harmless_name_is_found_by_what_it_starts(root: Path, programs: Path) -> None:
+    """`scheduler.service` that runs keepa.py is one of them."""
+    assert programs.exists()
+    put(root, "etc/systemd/system/scheduler.service", "[Service]\nExecStart=/opt/keepa/run.py\n")
+    put(root, "etc/systemd/system/other.service", "[Service]\nExecStart=/bin/true\n# keepa\n")
+
+    (found,) = find_zombies(root)
+
+    assert found == Zombie("unit", "scheduler.service", "ExecStart=/opt/keepa/run.py")
+
+
+def test_cron_lines_are_found_wherever_cron_looks(root: Path, programs: Path) -> None:
+    """The system's table, its folders and people's own; not what is commented out."""
+    assert programs.exists()
+    put(root, "etc/crontab", "*/5 * * * * root /opt/keeper_watchdog.sh\n# 1 * * * * root keepa\n")
+    put(root, "etc/cron.d/other", "1 1 * * * root /usr/bin/true\n")
+    put(root, "var/spool/cron/crontabs/joe", "0 * * * * python3 ~/keepa-api/check.py\n")
+
+    assert find_zombies(root) == [
+        Zombie("cron line", "/etc/crontab", "*/5 * * * * root /opt/keeper_watchdog.sh"),
+        Zombie(
+            "cron line", "/var/spool/cron/crontabs/joe", "0 * * * * python3 ~/keepa-api/check.py"
+        ),
+    ]
+
+
+def test_containers_are_found_by_name_and_image(root: Path, programs: Path) -> None:
+    """Stopped ones too, for they come back with the machine."""
+    program(
+        programs,
+        "docker",
+        "echo 'web nginx:1.29 Up 3 days'\necho 'scheduler keepa-scheduler:1 Exited (0) 2 days ago'",
+    )
+
+    assert find_zombies(root) == [
+        Zombie("container", "scheduler", "docker: keepa-scheduler:1 Exited (0) 2 days ago")
+    ]
+
+
+def test_an_engine_that_does_not_answer_is_passed_over(root: Path, programs: Path) -> None:
+    """`docker` without its daemon fails; that is no finding."""
+    program(programs, "docker", "echo 'keepa nonsense'; exit 1")
+
+    assert find_zombies(root) == []
+
+
+def test_a_process_is_found_by_its_command_line(tmp_path: Path) -> None:
+    """A real one, started from a script of that name; this very process is not."""
+    script = tmp_path / "keepa_scheduler.py"
+    script.write_text("import sys; print(flush=True); sys.stdin.read()")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        found = [zombie for zombie in find_zombies() if zombie.name == f"pid {process.pid}"]
+
+        process.kill()
+    assert [zombie.kind for zombie in found] == ["process"]
+    assert "keepa_scheduler.py" in found[0].proof
+    assert os.getpid() != process.pid
+
+
+def test_our_own_processes_are_spared(root: Path, programs: Path) -> None:
+    """The daemon and its commands, as script and as module, and what only names our files."""
+    assert programs.exists()
+    for pid, words in enumerate(
+        (
+            ("/opt/pricecheck/bin/python", "/opt/pricecheck/bin/pricecheck", "run"),
+            ("python3", "-m", "pricecheck", "run"),
+            ("java", "-Xmx1g", "-cp", "lib.jar", "Main", "/home/keepa"),
+        ),
+        start=5_000_000,
+    ):
+        put(root, f"proc/{pid}/cmdline", "\0".join(words) + "\0")
+    put(root, "proc/5000009/cmdline", "python3\0/srv/keeper/main.py\0")
+
+    assert [zombie.name for zombie in find_zombies(root)] == ["pid 5000009"]
+
+
+def test_names_a_letter_or_two_away_are_look_alikes() -> None:
+    """`keepa-deals` beside `keeper-deals`, as it happened; others and ours are not."""
+    ours = ["keeper-deals", "keeper-prices"]
+
+    found = look_alikes(ours, ["keepa-deals", "keeper-deals", "keeper-price", "logs", "deals"])
+
+    assert found == {"keepa-deals": "keeper-deals", "keeper-price": "keeper-prices"}
+
+
+names = st.text("abc-", max_size=8)
+
+
+@given(names, st.lists(st.tuples(st.integers(0, 8), st.sampled_from("abc-")), max_size=2))
+def test_two_edits_are_always_seen(name: str, edits: list[tuple[int, str]]) -> None:
+    """Whatever one or two letters are put in, the name is near or the same."""
+    changed = name
+    for place, letter in edits:
+        changed = changed[:place] + letter + changed[place:]
+
+    assert changed == name or look_alikes([name], [changed]) == {changed: name}
