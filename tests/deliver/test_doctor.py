@@ -34,21 +34,22 @@ async def test_an_index_almost_called_like_ours_is_named_with_its_last_write(
     """`keepa-deals` beside `keeper-deals`: which, since when it is silent; nothing is made."""
     zombie = f"{names.prefix}keepa-deals"
     path = written(tmp_path, names, f'[elasticsearch]\nhosts = ["{elasticsearch_url}"]\n')
-    with httpx.Client(base_url=elasticsearch_url, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=elasticsearch_url, timeout=60) as http:
         document = {"timestamp": "2026-08-01T12:00:00Z"}
-        http.post(f"/{zombie}/_doc?refresh=true", json=document).raise_for_status()
+        made = await http.post(f"/{zombie}/_doc?refresh=true", json=document)
 
         findings = await looked_at(path, "elasticsearch")
 
-        made = http.get(f"/_cat/indices/{names.prefix}*?format=json&h=index").json()
-        http.delete(f"/{zombie}").raise_for_status()
+        there = await http.get(f"/_cat/indices/{names.prefix}*?format=json&h=index")
+        await http.delete(f"/{zombie}")
+    assert made.status_code == 201
     assert findings[0].level == "ok"
     assert "Elasticsearch" in findings[0].said
     (alike,) = [finding for finding in findings if "almost called" in finding.said]
     assert zombie in alike.said
     assert f"{names.prefix}keeper-deals" in alike.said
     assert "last written 2026-08-01T12:00:00Z" in alike.said
-    assert [index["index"] for index in made] == [zombie]
+    assert [index["index"] for index in there.json()] == [zombie]
 
 
 async def test_a_topic_almost_called_like_ours_is_named(
