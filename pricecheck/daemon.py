@@ -49,6 +49,10 @@ class Plan(msgspec.Struct, frozen=True):
     key: str
     watchlist: Watchlist
 
+    def __repr__(self) -> str:
+        """Without the key: a repr finds its way into tracebacks."""
+        return f"Plan({self.settings.path})"
+
 
 def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None) -> Plan:
     """Read config, key (unless given) and watchlist.
