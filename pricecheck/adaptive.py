@@ -24,14 +24,13 @@ import msgspec
 from pricecheck.age import Terms, due_wait, worth
 from pricecheck.economy import Settlement, nearness, settle
 from pricecheck.lines import Kind, Line
-from pricecheck.planner import Batch, Statistics
+from pricecheck.planner import Batch, Purse, Statistics
 from pricecheck.rhythm import TYPICAL_RATE, Rhythm
 from pricecheck.watchlist import Watch
 
 _DAY_S: Final = 86_400
 _DAY_MS: Final = _DAY_S * 1000
 _MINUTE_MS: Final = 60_000
-_DAY_MINUTES: Final = 1440
 
 _STEPS: Final = 4
 """Steps of rate and weight to a doubling: within one, waits differ by 3 % from what is best."""
@@ -59,21 +58,6 @@ _CLOCK_SLACK_MS: Final = 60_000
 
 _NOTHING: Final = Rhythm(0)
 _LONGEST_MS: Final = 3650 * _DAY_MS
-
-
-class Purse(msgspec.Struct, frozen=True):
-    """What there is to spend, and what a check costs."""
-
-    tokens: float  # now
-    capacity: float
-    refill: float  # tokens a minute
-    others: float = 0.0  # of them, what deals and best sellers take
-    costs: Mapping[str, float] = {}  # tokens a check, by request profile; 1 where unknown
-
-    @property
-    def budget(self) -> float:
-        """Tokens a day for product checks; never nothing, so that there is always a plan."""
-        return max(self.refill - self.others, 0.02 * self.refill, 0.001) * _DAY_MINUTES
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -90,7 +91,10 @@ class Prices(_Section, frozen=True, kw_only=True):
 
     watchlist: _Text = "watchlist.csv"
     domain: Domain = Domain("DE")
+    mode: Literal["adaptive", "fixed"] = "adaptive"
     every: Duration = Duration(6 * 3600)
+    min_every: Duration = Duration(15 * 60)
+    reserve: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
     weight: Annotated[float, Meta(gt=0)] = 1.0
     lookback: Duration = Duration(90 * 86400)
     stats_days: Annotated[int, Meta(ge=1, le=3650)] = 90
@@ -227,6 +231,11 @@ class Config(_Section, frozen=True, kw_only=True):
     def simulated(self) -> bool:
         """Whether the prices are made up: Keepa's place is taken by a server on this machine."""
         return self.simulation is not None or _is_loopback(self.keepa.url)
+
+    def others_a_minute(self, costs: Mapping[str, float]) -> float:
+        """Return the tokens a minute that deals and best sellers take, at these costs a call."""
+        deals = sum(costs["deal"] * rule.pages / rule.every for rule in self.deals)
+        return 60 * (deals + sum(costs["bestsellers"] / rule.every for rule in self.bestsellers))
 
     @property
     def prior_costs(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ import msgspec
 
 from pricecheck.age import Terms, cheapest, due_wait, price_for
 
-_PROMISED: Final = 0.5
+_PROMISED: Final = 0.1
 """The share of a budget too small for all ceilings that goes into those of the heaviest."""
 
 _NEAR: Final = 0.25
@@ -51,8 +51,8 @@ class Settlement(msgspec.Struct, frozen=True):
 def settle(classes: Sequence[tuple[Terms, int]], budget: float, guess: float = 0.0) -> Settlement:
     """Find the price at which (terms, how many products) meet a budget of tokens a day.
 
-    Where the budget can't hold every ceiling, those of the heaviest weights hold, as far as half
-    of the budget goes; all others wait for their worth alone, so that nobody starves for them.
+    Where the budget can't hold every ceiling, those of the heaviest weights hold, as far as a
+    tenth of the budget goes; all others wait for their worth alone, and hardly longer for them.
     """
     need = cheapest(classes)
     held_from = 0.0 if need <= budget else _held_from(classes, budget * _PROMISED)

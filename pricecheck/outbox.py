@@ -189,6 +189,17 @@ class Outbox:
             yield from (row[1:] for row in page)
             last = page[-1][0]
 
+    def product_states(self) -> Iterator[ProductState]:
+        """Yield the state of every product, page by page like `checked_at`."""
+        last = 0
+        while page := self._rows(
+            "SELECT number, domain, asin, checked_at_ms, body FROM states WHERE number > ?"
+            " ORDER BY number LIMIT ?",
+            (last, _PAGE_OF_STATES),
+        ):
+            yield from (ProductState(*row[1:]) for row in page)
+            last = page[-1][0]
+
     def marks(self) -> dict[str, int]:
         """Return when each task last succeeded, Unix ms by task name."""
         return dict(self._rows("SELECT task, at_ms FROM marks"))

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from pricecheck.rhythm import Rhythm
 from pricecheck.watchlist import Watch
 
 _PHASES: Final = 360
@@ -27,6 +28,21 @@ _AT_ONCE: Final = 0
 
 _CLOCK_SLACK_MS: Final = 60_000
 """How far a clock may step back unnoticed: it delays checks by no more."""
+
+
+class Purse(msgspec.Struct, frozen=True):
+    """What there is to spend, and what a check costs."""
+
+    tokens: float  # now
+    capacity: float
+    refill: float  # tokens a minute
+    others: float = 0.0  # of them, what deals and best sellers take
+    costs: Mapping[str, float] = {}  # tokens a check, by request profile; 1 where unknown
+
+    @property
+    def budget(self) -> float:
+        """Tokens a day for product checks; never nothing, so that there is always a plan."""
+        return max(self.refill - self.others, 0.02 * self.refill, 0.001) * 24 * 60
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -79,6 +95,12 @@ class Planner:
                 self._put(watch, _AT_ONCE, first=True)
             else:
                 self._put(watch, next_due(watch, checked), first=False)
+
+    def steer(self, now: int, purse: Purse) -> None:
+        """Take no notice: intervals stay fixed, whatever there is to spend."""
+
+    def learn(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> None:
+        """Take no notice: intervals stay fixed, whatever a check has taught."""
 
     def pick(self, now: int, most: int) -> Batch | None:
         """Take out the most overdue product, and up to `most` in all that can go with it.

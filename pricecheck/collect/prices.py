@@ -8,17 +8,18 @@ culprit, and after a failed call all workers pause, and then one asks until an a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
 
 from pricecheck import config
+from pricecheck.adaptive import AdaptivePlanner, Seen
 from pricecheck.bucket import NoRefillError, TooExpensiveError
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
-from pricecheck.collect.products import product_query, recall
+from pricecheck.collect.products import Known, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.errors import PricecheckError
@@ -27,7 +28,7 @@ from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.tables import BY_CODE, MAX_ASINS
 from pricecheck.logs import kv
 from pricecheck.outbox import Commit, Outbox
-from pricecheck.planner import Batch, Planner
+from pricecheck.planner import Batch, Planner, Purse
 from pricecheck.snapshot import WatchlistState
 from pricecheck.supervisor import Heartbeat
 from pricecheck.watchlist import Watch
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 _MINUTE_MS: Final = 60_000
 _NAP_S: Final = 600.0
 """A jump of the clock is noticed after so many seconds of a longer wait."""
+
+_LEAST_COST: Final = 0.1
+"""Where Keepa asked nothing for what it has nothing on, a check still counts something."""
 
 _LONE_RETRY_MS: Final = 30 * _MINUTE_MS
 _REFUSALS_OF_KEEPA: Final = 3
@@ -55,7 +59,9 @@ class PriceCollector:
         prices: config.Prices,
         *,
         concurrency: int,
+        others: Callable[[Mapping[str, float]], float] = lambda _: 0.0,
     ) -> None:
+        """`others` tells what the other tasks spend, tokens a minute, at given costs."""
         self.trouble = Trouble("prices")
         self._watches = watches
         self._spender = spender
@@ -63,7 +69,9 @@ class PriceCollector:
         self._derived = derived
         self._prices = prices
         self._concurrency = concurrency
-        self._planner = Planner((), {})
+        self._others = others
+        self._planner: Planner | AdaptivePlanner = Planner((), {})
+        self._promised = 0.0  # tokens for what was picked and is not yet reserved
         self._absent = self._changes = self._set_aside = 0
         self._most = MAX_ASINS  # halved when answers fail, so that less is lost with the next
         self._refusals = 0  # of single products, since one was taken
@@ -94,9 +102,11 @@ class PriceCollector:
             changes=self._changes,
         )
 
-    def _plan(self) -> Planner:
-        checked = {(domain, asin): at_ms for domain, asin, at_ms in self._outbox.checked_at()}
-        return Planner(self._watches, checked)
+    def _plan(self) -> Planner | AdaptivePlanner:
+        if self._prices.mode == "fixed":
+            checked = {(domain, asin): at_ms for domain, asin, at_ms in self._outbox.checked_at()}
+            return Planner(self._watches, checked)
+        return plan_adaptively(self._watches, self._outbox, self._prices)
 
     async def _work(self, heartbeat: Heartbeat) -> None:
         while True:
@@ -116,6 +126,7 @@ class PriceCollector:
             self._pause(error)
             return
         now = self._now()
+        self._planner.steer(now, self._purse())
         # What falls due within the next minute goes along: fewer calls, nothing late.
         batch = self._planner.pick(now + _MINUTE_MS, self._batch_size())
         if batch is None:
@@ -145,6 +156,18 @@ class PriceCollector:
         rate = int(bucket.state().refill_rate or 0)
         affordable = min(bucket.limit, max(bucket.available(), rate))
         return max(1, min(self._most, affordable // unit))
+
+    def _purse(self) -> Purse:
+        """Return what there is to spend on product checks."""
+        bucket = self._spender.bucket
+        known = bucket.state()
+        return Purse(
+            tokens=bucket.available() - self._promised,
+            capacity=known.capacity or 0,
+            refill=known.refill_rate or 0.0,
+            others=self._others(known.costs),
+            costs={"": max(known.costs["product"], _LEAST_COST)},
+        )
 
     async def _check(self, batch: Batch, heartbeat: Heartbeat) -> None:
         """Check a batch; whatever Keepa answers, each of its products is planned again.
@@ -183,34 +206,54 @@ class PriceCollector:
     async def _ask(self, domain: str, watches: Sequence[Watch], heartbeat: Heartbeat) -> None:
         """Ask for products in one call, and keep what it brings."""
         market, asins = BY_CODE[domain], [watch.asin for watch in watches]
-        stored = await trio.to_thread.run_sync(self._outbox.states, domain, asins)
-        known = {asin: recall(stored.get(asin)) for asin in asins}
-        query = product_query(self._prices, known.values(), self._now())
         digests: list[Digest] = []
+        with self._promise(len(asins)) as kept:
+            stored = await trio.to_thread.run_sync(self._outbox.states, domain, asins)
+            known = {asin: recall(stored.get(asin)) for asin in asins}
+            query = product_query(self._prices, known.values(), self._now())
 
-        def keep(answer: ProductsAnswer) -> Commit:
-            digest = digest_products(
-                answer,
-                watches,
-                known,
-                now_ms=self._now(),
-                lookback_s=self._prices.lookback,
-                derived=self._derived,
-                query=query,
+            def keep(answer: ProductsAnswer) -> Commit:
+                digest = digest_products(
+                    answer,
+                    watches,
+                    known,
+                    now_ms=self._now(),
+                    lookback_s=self._prices.lookback,
+                    derived=self._derived,
+                    query=query,
+                )
+                digests.append(digest)
+                return digest.commit
+
+            async def send() -> ProductsAnswer:
+                kept()  # the tokens are reserved by now
+                return await self._spender.client.products(market, asins, query)
+
+            await self._spender.spend(
+                "product", len(asins), Priority.PRICES, heartbeat, send=send, keep=keep
             )
-            digests.append(digest)
-            return digest.commit
-
-        await self._spender.spend(
-            "product",
-            len(asins),
-            Priority.PRICES,
-            heartbeat,
-            send=partial(self._spender.client.products, market, asins, query),
-            keep=keep,
-        )
+        by_asin = {watch.asin: watch for watch in watches}
         for digest in digests:
             self._count(digest)
+            for lesson in digest.lessons:
+                learned = lesson.known
+                watch = by_asin[lesson.asin]
+                self._planner.learn(watch, learned.rhythm, learned.current_price)
+
+    @contextmanager
+    def _promise(self, units: int) -> Iterator[Callable[[], None]]:
+        """Keep tokens from being planned with twice, until the function given is called."""
+        tokens = [float(self._spender.bucket.estimate("product", units))]
+        self._promised += tokens[0]
+
+        def kept() -> None:
+            self._promised -= tokens[0]
+            tokens[0] = 0.0
+
+        try:
+            yield kept
+        finally:
+            kept()
 
     def _count(self, digest: Digest) -> None:
         self._changes += sum(len(lesson.changes) for lesson in digest.lessons)
@@ -248,3 +291,19 @@ class PriceCollector:
 
     def _now(self) -> int:
         return self._spender.time.now_ms()
+
+
+def plan_adaptively(
+    watches: Iterable[Watch], outbox: Outbox, prices: config.Prices
+) -> AdaptivePlanner:
+    """Return the plan that the stored states make: after a restart, what it was before."""
+    return AdaptivePlanner(
+        watches, seen_of(outbox), min_every_s=prices.min_every, reserve=prices.reserve
+    )
+
+
+def seen_of(outbox: Outbox) -> Iterator[Seen]:
+    """Yield what is stored of every product, as far as a plan goes by it."""
+    for state in outbox.product_states():
+        known = recall(state.body) or Known()
+        yield Seen(state.domain, state.asin, state.checked_at_ms, known.rhythm, known.current_price)

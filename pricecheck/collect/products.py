@@ -18,6 +18,7 @@ from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.tables import PRICES, SERIES, Marketplace, PriceType
 from pricecheck.keepa.time import from_unix_ms, to_rfc3339, to_unix_ms
 from pricecheck.records import Change, Price, percent_change
+from pricecheck.rhythm import Rhythm, follow
 from pricecheck.watchlist import Watch
 
 _DAY_MINUTES: Final = 24 * 60
@@ -37,6 +38,7 @@ class Known(msgspec.Struct, frozen=True, omit_defaults=True):
     absent: str | None = None  # why Keepa has nothing on it
     extras: tuple[str, ...] = ()  # what was bought beside the plain histories
     prices: dict[str, wire.Point] = {}  # the point in force of each price type
+    rhythm: Rhythm | None = None  # how often its prices change
 
 
 _encode = msgspec.json.Encoder().encode
@@ -128,13 +130,17 @@ def learn(
     now: dict[str, wire.Point] = {}
     last = dict(before.prices)
     changes: list[Change] = []
+    changed: list[int] = []
+    begin = minute
     for series in PRICES:
         seen = last.get(series.name)
         history = wire.points(product, series, seen.minute if seen else since)
         if history:
             now[series.name] = history[-1]
+            begin = min(begin, history[0].minute)
             steps, last[series.name] = _steps(history, seen, since)
             changes += [_change(product, market, series, *step, observed_at) for step in steps]
+            changed += [new.minute for _, new in steps]
     price = _price(product, watch, market, now, before, observed_at)
     if _reaches(product, query, before, minute):
         learned = Known(
@@ -143,6 +149,11 @@ def learn(
             current_price=price.current_price,
             extras=_extras(query),
             prices=last,
+            rhythm=follow(
+                before.rhythm or Rhythm(max(begin, before.last_update or since)),
+                sorted(changed),
+                minute,
+            ),
         )
     else:
         changes = []

@@ -56,6 +56,7 @@ class Collectors:
             self.derived,
             config.prices,
             concurrency=config.keepa.concurrency,
+            others=config.others_a_minute,
         )
         self.troubles = [self.prices.trouble]
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from pricecheck.adaptive import AdaptivePlanner, Purse, Seen
+from pricecheck.adaptive import AdaptivePlanner, Seen
+from pricecheck.planner import Purse
 from pricecheck.rhythm import Rhythm, follow
 from pricecheck.watchlist import Watch
 from scripts.planner_bench.run import Policy, staggered

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pricecheck.adaptive import AdaptivePlanner, Purse, Seen
+from pricecheck.adaptive import AdaptivePlanner, Seen
+from pricecheck.planner import Purse
 from pricecheck.rhythm import Rhythm
 from pricecheck.watchlist import Watch
 from scripts.planner_bench.worlds import MEDIAN_RATE, SIGMA

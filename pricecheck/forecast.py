@@ -1,0 +1,57 @@
+"""What a plan will come to, before any token is spent: adaptive beside fixed intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from pricecheck.age import Outlook, Terms, cheapest, outlook
+from pricecheck.economy import settle
+
+PROFILES: Final = (("plain", 1.0), ("buybox", 3.0), ("offers = 20", 15.0))
+"""What may be asked of each product, and what Keepa takes for it: see the cost table."""
+
+PLANS: Final = (5, 20, 60, 250, 500, 1000)
+"""Tokens a minute to compare with: Keepa sells plans of about these sizes."""
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """One way to ask on one plan."""
+
+    name: str
+    refill: float  # tokens a minute
+    cost: float  # tokens a check
+    budget: float  # tokens a day for product checks
+    need: float  # tokens a day that fixed intervals take
+    fixed: Outlook  # intervals all stretched alike where they do not fit the budget
+    adaptive: Outlook
+    shortfall: float  # tokens a day missing to hold every ceiling
+
+    @property
+    def share(self) -> float:
+        """How much of the budget fixed intervals take: 20 is twenty times over."""
+        return self.need / self.budget if self.budget > 0 else math.inf
+
+
+def forecast(
+    classes: Sequence[tuple[Terms, int]], name: str, *, refill: float, others: float, cost: float
+) -> Forecast:
+    """Foresee what becomes of (terms, how many products) when a check costs so many tokens."""
+    budget = max(refill - others, 0.001) * 24 * 60
+    priced = [(msgspec.structs.replace(terms, cost=cost), size) for terms, size in classes]
+    need = cheapest(priced)
+    stretch = max(1.0, need / budget)
+    settled = settle(priced, budget)
+    return Forecast(
+        name=name,
+        refill=refill,
+        cost=cost,
+        budget=budget,
+        need=need,
+        fixed=outlook((terms, size, terms.ceiling * stretch) for terms, size in priced),
+        adaptive=outlook((terms, size, settled.wait(terms)) for terms, size in priced),
+        shortfall=settled.shortfall,
+    )
