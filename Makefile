@@ -6,7 +6,8 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-long check bench bench-planner lock clean for-run for-dev for-bench
+.PHONY: help run test test-systemd test-long check bench bench-planner lock install uninstall \
+	deb clean for-run for-dev for-bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +18,9 @@ run: for-run ## See it work: the daemon and a simulated Keepa, until Ctrl-C
 
 test: for-dev ## Run the tests
 	@$(BIN)/pytest -n 2 --dist worksteal
+
+test-systemd: for-dev ## Run the tests on a real systemd, in a container; as root
+	@$(BIN)/pytest -m 'long or not long' --timeout 600 tests/box
 
 test-long: for-dev ## Run the tests too slow for every day
 	@$(BIN)/pytest -m long --timeout 600
@@ -37,6 +41,15 @@ lock: for-dev ## Pin the newest release of every dependency
 	@$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
 	@$(LOCK) --extra dev --extra bench --constraints requirements-dev.lock \
 		--output-file requirements-bench.lock
+
+install: ## Install the program and its systemd units here; as root
+	@sh scripts/install
+
+uninstall: ## Take them away again, but for config and data; as root
+	@sh scripts/install remove
+
+deb: ## Build a Debian package, in dist
+	@sh scripts/deb
 
 clean: ## Remove what was made here, .venv included
 	rm -rf .venv .demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,169 @@
+"""What goes wrong is noticed by the right party, told in the journal, and mended."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.box.conftest import QUICK, WATCHLIST, Service, wait_for
+
+pytestmark = pytest.mark.timeout(300)
+
+STATE = "/var/lib/private/pricecheck"
+
+
+WATCHED = QUICK + "WatchdogSec=4s\n"
+
+
+def fault(name: str) -> str:
+    """Return the line of a drop-in for a fault that waits for its trigger."""
+    return f"Environment=PRICECHECK_FAULT={name}\n"
+
+
+def let_loose(service: Service) -> None:
+    """Pull the trigger, for this start of the service and not for the next one."""
+    service.box.write("/opt/fault", service.show("InvocationID"))
+
+
+def wait_for_watchdog(service: Service) -> str:
+    """Wait until systemd has killed and restarted it; return the journal."""
+    service.wait_for_journal("Watchdog timeout")
+    wait_for(lambda: service.show("NRestarts") != "0", "a restart")
+    service.wait_for_state("active")
+    return service.journal()
+
+
+def test_a_blocked_event_loop_is_killed_and_its_place_is_in_the_journal(service: Service) -> None:
+    """Pings stop; before systemd kills, thread and task stacks tell where it hangs."""
+    service.start(quick=WATCHED + fault("blocked"))
+
+    let_loose(service)
+    journal = wait_for_watchdog(service)
+
+    assert "no sign of life" in journal
+    assert 'thread stack thread=MainThread stack="box_faults._block_the_loop' in journal
+    assert "task stack task=faulty" in journal
+    assert "task stack task=housekeeping" in journal
+    assert "Fatal Python error: Aborted" in journal
+
+
+@pytest.mark.long
+def test_where_no_thread_can_run_faulthandler_still_tells_the_place(service: Service) -> None:
+    """Python's lock held for ever: nothing of ours runs, but SIGABRT shows every thread."""
+    service.start(quick=WATCHED + fault("locked"))
+
+    let_loose(service)
+    journal = wait_for_watchdog(service)
+
+    assert "Fatal Python error: Aborted" in journal
+    assert "in _block_every_thread" in journal
+
+
+def test_a_hung_task_is_restarted_alone(service: Service) -> None:
+    """Its supervisor cancels and restarts it; the process, and systemd, have nothing to do."""
+    service.start(quick=QUICK + fault("hung"))
+    pid = service.show("MainPID")
+
+    let_loose(service)
+    service.wait_for_journal("task stalled task=faulty")
+
+    assert service.show("MainPID") == pid
+    assert service.show("NRestarts") == "0"
+
+
+@pytest.mark.long
+def test_a_task_that_does_not_end_when_cancelled_costs_the_process(service: Service) -> None:
+    """The supervisor says that it is stuck, pings stop, systemd restarts."""
+    service.start(quick=WATCHED + fault("uncancellable"))
+
+    let_loose(service)
+    journal = wait_for_watchdog(service)
+
+    assert "task stuck task=faulty" in journal
+    assert "box_faults._refuse_to_end" in journal
+
+
+@pytest.mark.long
+def test_a_stopped_process_is_killed_and_restarted(service: Service) -> None:
+    """SIGSTOP: nothing in it can notice, so systemd does."""
+    service.start(quick=WATCHED)
+
+    service.box.run("systemctl", "kill", "--signal=STOP", "pricecheck")
+    service.wait_for_journal("Watchdog timeout")
+
+    wait_for(lambda: service.show("NRestarts") != "0", "a restart")
+    service.wait_for_state("active")
+
+
+@pytest.mark.long
+def test_killed_again_and_again_it_loses_nothing(service: Service) -> None:
+    """After each SIGKILL it is back, with what was stored before."""
+    service.start()
+    wait_for(lambda: price_count(service) > 0, "a price")
+
+    for restarts in range(1, 4):
+        service.box.run("systemctl", "kill", "--signal=KILL", "pricecheck")
+        wait_for(lambda n=str(restarts): service.show("NRestarts") == n, "a restart")  # type: ignore[misc]
+        service.wait_for_state("active")
+
+    assert price_count(service) == 1
+
+
+def price_count(service: Service) -> int:
+    """Return how many price records there are."""
+    query = (
+        "import sqlite3;"
+        f"print(sqlite3.connect('{STATE}/outbox.sqlite').execute("
+        "\"select count(*) from records where kind = 'price'\").fetchone()[0])"
+    )
+    done = service.box.run("python3", "-c", query, check=False)
+    return int(done.stdout or 0)
+
+
+@pytest.fixture
+def own_disk(service: Service) -> Service:
+    """The service with a state directory that is a small file system of its own."""
+    script = f"install -d -m 700 /var/lib/private {STATE}; mount -t tmpfs -o size=16m x {STATE}"
+    service.box.run("sh", "-ec", script)
+    return service
+
+
+@pytest.mark.long
+def test_a_read_only_state_directory_is_told_and_used_once_it_is_mended(own_disk: Service) -> None:
+    """The start fails with path and reason; systemd tries again, and finds it writable."""
+    box = own_disk.box
+    own_disk.start()
+    own_disk.systemctl("stop")
+    box.run("mount", "-o", "remount,ro", STATE)
+
+    failed = own_disk.systemctl("start", check=False)
+    journal = own_disk.wait_for_journal("Read-only file system")
+    box.run("mount", "-o", "remount,rw", STATE)
+
+    assert failed.returncode != 0
+    assert "/var/lib/pricecheck" in journal
+    own_disk.wait_for_state("active")
+
+
+@pytest.mark.long
+def test_a_full_state_directory_is_told_and_it_goes_on_when_there_is_room(
+    own_disk: Service,
+) -> None:
+    """It stays up, says that nothing can be stored, and stores once it can."""
+    box = own_disk.box
+    own_disk.start()
+    wait_for(lambda: price_count(own_disk) == 1, "a price")
+    box.run("sh", "-c", f"cat /dev/zero >{STATE}/filler", check=False)
+    box.write("/etc/pricecheck/watchlist.csv", WATCHLIST + "B09B8X9RGM\nB09HM94VDS\n")
+    box.run("systemctl", "kill", "--signal=HUP", "pricecheck")
+
+    def status() -> str:
+        return box.run("pricecheck", "status", check=False).stdout
+
+    wait_for(lambda: "degraded" in status(), "degraded")
+    full = status()
+    box.run("rm", f"{STATE}/filler")
+
+    assert "full" in full
+    wait_for(lambda: price_count(own_disk) == 3, "more prices")
+    wait_for(lambda: "healthy" in status(), "healthy")
+    assert own_disk.show("NRestarts") == "0"
