@@ -61,6 +61,11 @@ async def take_snapshot(
     derived = sorted(rule.name for rule in collectors.derived.rules)
     notes = [f"{name}: not in the plan, derived from product checks" for name in derived]
     notes += [f"{relay.name}: {note}" for relay in relays for note in relay.notes]
+    if watchlist.missing_a_day:
+        notes.append(
+            f"{watchlist.missing_a_day:,.0f} tokens a day are missing to check each product within "
+            "its `every`: the heaviest come first; see `pricecheck plan`"
+        )
     if watchlist.bad_lines:
         notes.append(f"{watchlist.bad_lines} watchlist lines skipped")
     return Snapshot(

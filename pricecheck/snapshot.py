@@ -68,6 +68,8 @@ class WatchlistState(msgspec.Struct, frozen=True):
     absent: int  # answers that held no data on the product, since the last (re)load
     set_aside: int  # products that could not be read, since the last (re)load
     changes: int  # price changes found, since the last (re)load
+    budget_a_day: float | None = None  # tokens for product checks; None with fixed intervals
+    missing_a_day: float = 0.0  # tokens by which it is too small to hold each `every`
 
 
 class StoreState(msgspec.Struct, frozen=True):

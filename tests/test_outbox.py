@@ -94,6 +94,7 @@ class TestCommit:
             assert waiting(outbox) == [price("a"), price("b")]
             assert outbox.states("DE", ["B1", "B2"]) == {"B1": b"{1}"}
             assert list(outbox.checked_at()) == [("DE", "B1", NOON)]
+            assert [state.asin for state in outbox.product_states()] == ["B1"]
             assert outbox.dead_letters() == [letter()]
             assert outbox.marks() == {"deals": NOON}
             assert outbox.moved_aside is None

@@ -22,6 +22,7 @@ from pricecheck.collect.digest import Digest, digest_products
 from pricecheck.collect.products import Known, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
+from pricecheck.economy import Settlement
 from pricecheck.errors import PricecheckError
 from pricecheck.keepa.client import ProductsAnswer
 from pricecheck.keepa.errors import KeepaError, RejectedError
@@ -87,10 +88,16 @@ class PriceCollector:
             for _ in range(self._concurrency):
                 nursery.start_soon(self._work, heartbeat)
 
+    @property
+    def settlement(self) -> Settlement | None:
+        """What a check may cost, and whether ceilings hold; None with fixed intervals."""
+        planner = self._planner
+        return planner.settlement if isinstance(planner, AdaptivePlanner) else None
+
     def state(self, bad_lines: int) -> WatchlistState:
         """Return how the watchlist is doing, for status."""
         now = self._now()
-        plan = self._planner.statistics(now)
+        plan, settled = self._planner.statistics(now), self.settlement
         return WatchlistState(
             products=len(self._watches),
             bad_lines=bad_lines,
@@ -100,6 +107,8 @@ class PriceCollector:
             absent=self._absent,
             set_aside=self._set_aside,
             changes=self._changes,
+            budget_a_day=round(settled.budget, 1) if settled else None,
+            missing_a_day=round(settled.shortfall, 1) if settled else 0.0,
         )
 
     def _plan(self) -> Planner | AdaptivePlanner:
