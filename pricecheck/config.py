@@ -31,6 +31,7 @@ FILE_NAME: Final = "pricecheck.toml"
 SERVICES: Final = Path("/etc/pricecheck")
 KEY_VARIABLE: Final = "KEEPA_API_KEY"
 KEY_CREDENTIAL: Final = "keepa-api-key"
+SIMULATED_KEY: Final = "any-key-will-do"
 
 
 class Duration(int):
@@ -267,7 +268,7 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def watchlist(self) -> Path:
         """Where the watchlist is."""
-        return self._place(self.config.prices.watchlist)
+        return self.place(self.config.prices.watchlist)
 
     @property
     def service(self) -> str | None:
@@ -285,7 +286,7 @@ class Settings(msgspec.Struct, frozen=True):
     def state_directory(self) -> Path:
         """Return where outbox and lock are: by config, by systemd, or the user's own."""
         if self.config.state_directory:
-            return self._place(self.config.state_directory)
+            return self.place(self.config.state_directory)
         if systemd := os.environ.get("STATE_DIRECTORY"):
             return Path(systemd.split(":")[0])
         if self.service:
@@ -293,7 +294,7 @@ class Settings(msgspec.Struct, frozen=True):
         home = os.environ.get("XDG_STATE_HOME", "")
         if not Path(home).is_absolute():  # to be ignored then, by the XDG rules
             home = "~/.local/state"
-        return self._place(home) / "pricecheck"
+        return self.place(home) / "pricecheck"
 
     def socket_directory(self) -> Path:
         """Return where the status socket is: a running service's own place, else the state's."""
@@ -313,7 +314,7 @@ class Settings(msgspec.Struct, frozen=True):
             return secret
         if secret := systemd.credential(name) or "":
             return secret
-        return _read_key(self._place(file), name) if file else None
+        return _read_key(self.place(file), name) if file else None
 
     def api_key(self) -> str:
         """Return the API key: from the environment, a systemd credential, or keepa.key_file.
@@ -325,17 +326,16 @@ class Settings(msgspec.Struct, frozen=True):
         if key := systemd.credential(KEY_CREDENTIAL) or "":
             return _sound_key(key, f"the credential {KEY_CREDENTIAL}")
         if self.config.keepa.key_file:
-            file = self._place(self.config.keepa.key_file)
+            file = self.place(self.config.keepa.key_file)
             return _sound_key(_read_key(file), str(file))
         if self.config.simulated:
-            return "simulated"
-        raise ConfigError(
-            "no Keepa API key",
-            remedy=f"set {KEY_VARIABLE}, or name a file that holds it: keepa.key_file in "
-            f"{self.path or FILE_NAME}",
-        )
+            return SIMULATED_KEY
+        remedy = f"name a file that holds it: keepa.key_file in {self.path or FILE_NAME}"
+        if self.service:  # which names that file to systemd
+            remedy = f"put it into {self.folder / KEY_CREDENTIAL}, readable by root alone"
+        raise ConfigError("no Keepa API key", remedy=f"set {KEY_VARIABLE}, or {remedy}")
 
-    def _place(self, path: str) -> Path:
+    def place(self, path: str) -> Path:
         """Return what a path in the config means, ~ included. Raises ConfigError."""
         try:
             return self.folder / Path(path).expanduser()

@@ -25,7 +25,7 @@ from pricecheck.clock import clock_of
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.tasks import Collectors
 from pricecheck.config import Settings
-from pricecheck.deliver.configured import configured_relays
+from pricecheck.deliver.configured import configured_sinks
 from pricecheck.deliver.relay import Relay
 from pricecheck.errors import ConfigError, PricecheckError, StoreError
 from pricecheck.instance import only_instance
@@ -78,6 +78,7 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     faulthandler.enable()  # systemd's watchdog kills by SIGABRT: every stack into the journal
     logs.setup(plan.settings.config.log_level)
     logs.redact(plan.key)
+    sinks = configured_sinks(plan.settings)
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
     status.socket_path(
@@ -86,7 +87,7 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     with only_instance(directory):
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
-            relays = configured_relays(plan.settings, outbox)
+            relays = [Relay(sink, outbox, time=time) for sink in sinks]
             daemon = Daemon(plan, outbox, directory, relays, strict=strict)
             trio.run(daemon.run, clock=clock_of(time))
         finally:

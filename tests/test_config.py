@@ -589,7 +589,7 @@ def test_without_a_key_the_ways_to_give_one_are_told(path: Path) -> None:
 
     assert "KEEPA_API_KEY" in caught.value.remedy
     assert f"keepa.key_file in {path}" in caught.value.remedy
-    assert load(path, '[keepa]\nurl = "http://localhost:1"').api_key() == "simulated"
+    assert load(path, '[keepa]\nurl = "http://localhost:1"').api_key() == "any-key-will-do"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricecheck.config import Config, Settings
+from pricecheck.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,19 @@ def test_what_the_config_says_comes_before_systemd(monkeypatch: pytest.MonkeyPat
 
     assert settings.state_directory() == Path("/srv/prices")
     assert settings.socket_directory() == Path("/run/pricecheck")
+
+
+def test_a_service_without_a_key_is_told_the_file_that_its_unit_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The unit reads the key from beside the config; nothing has to be configured for that."""
+    monkeypatch.delenv("KEEPA_API_KEY", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+    with pytest.raises(ConfigError) as caught:
+        Settings(Config(), Path("/etc/pricecheck/second/pricecheck.toml")).api_key()
+
+    assert "/etc/pricecheck/second/keepa-api-key" in caught.value.remedy
 
 
 def test_under_systemd_its_directories_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,11 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     Keepa is not asked. Exits with 78 when `run` would refuse to start.
     """
     from pricecheck.daemon import read_plan
+    from pricecheck.deliver.configured import configured_sinks
     from pricecheck.needs import tokens_a_day
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
+    sinks = configured_sinks(plan.settings)
     if quiet:
         return
     watched = plan.watchlist
@@ -42,6 +44,8 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     simulated = plan.settings.config.simulated
     key = "not looked for" if no_key else "there"
     click.echo(f"key        {'not needed, SIMULATED' if simulated else key}")
+    for sink in sinks:
+        click.echo(f"delivers   to {sink.name}")
     click.echo(f"state      {plan.settings.state_directory()}")
     needs = tokens_a_day(plan.settings.config, watched)
     total = sum(needs.values())

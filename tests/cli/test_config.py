@@ -93,3 +93,29 @@ async def test_errors_carry_a_priority_when_the_journal_reads(run: Run, home: Pa
     assert done.returncode == 78
     assert all(line.startswith("<3>") for line in done.stderr.splitlines())
     assert not (home / "state").exists()
+
+
+async def test_a_sink_is_checked_without_asking_it(run: Run, home: Path) -> None:
+    """Its options and secrets must hold; whether it answers is no question of the config."""
+    config = (home / "pricecheck.toml").read_text()
+    (home / "pricecheck.toml").write_text(config + "[kafka]\n[elasticsearch]\n")
+    good = await run("config", "check")
+    (home / "pricecheck.toml").write_text(config + '[kafka.options]\n"no.such" = 1\n')
+    bad = await run("config", "check")
+
+    assert good.returncode == 0
+    assert "delivers   to elasticsearch\ndelivers   to kafka" in good.stdout
+    assert bad.returncode == 78
+    assert "no.such" in bad.stderr
+
+
+async def test_a_sink_that_does_not_hold_starts_nothing(run: Run, home: Path) -> None:
+    """`run` refuses it before the state directory is made."""
+    with (home / "pricecheck.toml").open("a") as file:
+        file.write('[elasticsearch]\napi_key_file = "missing"\n')
+
+    done = await run("run")
+
+    assert done.returncode == 78
+    assert "missing" in done.stderr
+    assert not (home / "state").exists()
