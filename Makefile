@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-systemd test-long check bench bench-planner lock install uninstall \
+.PHONY: help run test test-services test-systemd test-long check bench bench-planner lock install uninstall \
 	deb clean for-run for-dev for-bench
 
 help: ## List the targets
@@ -18,6 +18,9 @@ run: for-run ## See it work: the daemon and a simulated Keepa, until Ctrl-C
 
 test: for-dev ## Run the tests
 	@$(BIN)/pytest -n 2 --dist worksteal
+
+test-services: for-dev ## Run the tests on a real Kafka and Elasticsearch, fetched first
+	@PRICECHECK_SERVICES=required $(BIN)/pytest -m 'services and not long' --timeout 900
 
 test-systemd: for-dev ## Run the tests on a real systemd, in a container; as root
 	@$(BIN)/pytest -m 'long or not long' --timeout 600 tests/box
