@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from scripts.planner_bench import speed, worlds
+from scripts.planner_bench import daemon, speed, worlds
 from scripts.planner_bench.jobs import (
     KNOWN,
     OPTIMUM,
@@ -79,7 +79,7 @@ def main_jobs(seeds: Iterable[int]) -> list[Job]:
         Job("sale", budget, policy, seed, SALE)
         for seed in seeds
         for budget in BUDGETS
-        for policy in ("round robin", OURS, KNOWN, MOMENTARY)
+        for policy in ("round robin", OURS, MOMENTARY)
     ]
     return jobs
 
@@ -96,6 +96,7 @@ def recorded_jobs() -> list[Job]:
 def report(seeds: Iterable[int], say: Say, progress: Say) -> list[Bound]:
     """Run everything, say it table by table, and return all bounds."""
     seeds = list(seeds)
+    bounds = list(_daemon(say, progress))
     replays = recorded_jobs()
     found = run_all(main_jobs(seeds) + replays, progress)
 
@@ -109,7 +110,6 @@ def report(seeds: Iterable[int], say: Say, progress: Say) -> list[Bound]:
         ]
         return mean(chosen)
 
-    bounds: list[Bound] = []
     for kind in KINDS:
         for budget in BUDGETS:
             names = [*POLICIES, *([KNOWN, OPTIMUM] if kind == "poisson" else [])]
@@ -178,10 +178,19 @@ def _special(budget: float, of: Callable[..., Score]) -> Iterator[Bound]:
     wrong, known = of("poisson", budget, WRONG), of("poisson", budget, KNOWN)
     yield Bound(f"rates wrong by 4, {at}: age by that with true rates", wrong.age / known.age, 1.05)
     sale, told = of("sale", budget, OURS), of("sale", budget, MOMENTARY)
-    base, blind = of("sale", budget, "round robin"), of("sale", budget, KNOWN)
+    base = of("sale", budget, "round robin")
     yield Bound(f"sales day and the next, {at}: age by round robin's", sale.age / base.age, 1.0)
-    yield Bound(f"sales day, {at}: age by that of one told of the sale", sale.age / told.age, None)
-    yield Bound(f"sales day, {at}: the same of one that never notices", blind.age / told.age, None)
+    yield Bound(f"sales day, {at}: age by that of one told of the sale", sale.age / told.age, 1.05)
+
+
+def _daemon(say: Say, progress: Say) -> Iterator[Bound]:
+    """Run the daemon first, while nothing else keeps the processors busy."""
+    progress("the real daemon against the simulator, five minutes")
+    real, simulated = daemon.measure()
+    title = f"{daemon.PRODUCTS:,} products through the real daemon, {daemon.REFILL} tokens a minute"
+    _table(say, title, {"the daemon": real, "the simulation": simulated})
+    off = abs(real.age / simulated.age - 1)
+    yield Bound("the daemon's age off the simulation's, share", off, 0.05)
 
 
 def _speed(say: Say) -> Iterator[Bound]:

@@ -21,9 +21,10 @@ _EPOCH_MS: Final = 1_800_000_000_000
 _DAY_MINUTES: Final = 1440
 _DAY_MS: Final = 86_400_000
 _MINUTE_MS: Final = 60_000
+_FLOOR_S: Final = 900
 _NEVER: Final = 1e6  # days of half-life: nothing is forgotten
 _PLAN: Final = 20.0
-"""Tokens a minute; a budget of fewer checks means that each costs more."""
+"""Tokens a minute, unless told; a budget of fewer checks means that each costs more."""
 
 _SHORTEST: Final = 1 / 48
 _LONGEST: Final = 60.0
@@ -172,11 +173,13 @@ class AgeIndex:
         rates: list[float] | None = None,
         half_life_days: float = 30.0,
         every_s: int = 21_600,
+        refill: float = _PLAN,
     ) -> None:
         last = staggered(len(world.rates), budget)
         self._half_life = half_life_days
         self._rates = rates
-        self._cost = _PLAN * _DAY_MINUTES / budget
+        self._refill = refill
+        self._cost = refill * _DAY_MINUTES / budget
         self._watches = [
             Watch(f"B{i:09d}", "DE", weight, None, every_s)
             for i, weight in enumerate(world.weights)
@@ -190,7 +193,7 @@ class AgeIndex:
             Seen("DE", watch.asin, _ms(at), rhythm)
             for watch, at, rhythm in zip(self._watches, last, self.rhythms, strict=True)
         )
-        self.planner = AdaptivePlanner(self._watches, seen)
+        self.planner = AdaptivePlanner(self._watches, seen, min_every_s=_FLOOR_S)
 
     @staticmethod
     def certain(rate: float) -> Rhythm:
@@ -200,13 +203,14 @@ class AgeIndex:
     def checks(self, budget: float) -> Iterator[tuple[float, int]]:
         """Ask the planner each minute, as the price task does."""
         planner, numbers, watches = self.planner, self._numbers, self._watches
-        level = capacity = _PLAN * 60
+        refill = self._refill
+        level = capacity = refill * 60
         step = 0
         while True:
             step += 1
             now = _EPOCH_MS + step * _MINUTE_MS
-            level = min(level + _PLAN, capacity)
-            planner.steer(now, Purse(level, capacity, _PLAN, costs={"": self._cost}))
+            level = min(level + refill, capacity)
+            planner.steer(now, Purse(level, capacity, refill, costs={"": self._cost}))
             while batch := planner.pick(now, 100):
                 for watch in batch.watches:
                     i = numbers[watch]
