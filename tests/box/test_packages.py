@@ -67,12 +67,12 @@ def test_removed_it_leaves_config_and_data_and_nothing_else(running: Service) ->
 
 @pytest.fixture
 def source(able: None, tmp_path: Path) -> Iterator[Box]:
-    """A box with the source in /opt/source, and what pip would fetch in /opt/wheels."""
+    """A box with the source in /opt/source, and what pip would fetch beside it."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
     pip += ["--require-hashes", "--requirement", str(ROOT / "requirements.lock")]
     subprocess.run([*pip, "--dest", str(tmp_path), "--python-version", "3.11"], check=True)
     with booted() as box:
-        shutil.copytree(tmp_path, box.path("/opt/wheels"))
+        shutil.copytree(tmp_path, box.path("/opt/source-wheels"))
         for name in ("pricecheck", "packaging", "scripts"):
             shutil.copytree(ROOT / name, box.path(f"/opt/source/{name}"))
         for name in ("Makefile", "pyproject.toml", "requirements.lock", "LICENSE"):
@@ -82,7 +82,7 @@ def source(able: None, tmp_path: Path) -> Iterator[Box]:
 
 def make(box: Box, target: str) -> str:
     """Run make in the box's copy of the source, without a network; return what it said."""
-    offline = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/opt/wheels")
+    offline = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/opt/source-wheels")
     return box.run("env", "-C", "/opt/source", *offline, "make", target).stdout
 
 
