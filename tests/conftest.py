@@ -1,10 +1,30 @@
-"""What holds for every test: examples are not timed, and CI draws the same ones every time."""
+"""What holds for every test, and the daemon's house, which tests of several folders share.
+
+Examples are not timed, and CI draws the same ones every time.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
+import trio
 from hypothesis import settings
+
+from .daemons import House, Service
 
 settings.register_profile("pricecheck", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("pricecheck")
+
+
+@pytest.fixture
+def service(nursery: trio.Nursery, tmp_path: Path) -> Service:
+    """A simulator that a test can start, and replace by another one."""
+    return Service(nursery, tmp_path / "ledger")
+
+
+@pytest.fixture
+def house(tmp_path: Path, service: Service) -> House:
+    """A directory for daemons that ask the service."""
+    return House(tmp_path, service)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 6.0
 """How long a call under way may go on after its task was cancelled; SIGTERM allows 10 s."""
 
-_STORE_RETRY_S: Final = 10.0
+_STORE_RETRY_S: Final = 5.0
 
 
 class Priority(IntEnum):

@@ -13,7 +13,8 @@ from pricecheck.collect.trouble import Trouble
 from pricecheck.config import BestsellersRule, Domain, Duration
 from pricecheck.simulator.settings import Fault
 
-from .conftest import Desk, OpenDesk, Service, until
+from ..daemons import Service, until
+from .conftest import Desk, OpenDesk
 
 KEYBOARDS = 340843031
 
@@ -84,7 +85,7 @@ async def test_a_failure_is_told_and_ends(
 
     trouble = start(nursery, desk, rule)
     await until(lambda: "503" in (trouble.reason or ""))
-    await service.serve(**desk.time())
+    await service.serve()
     await until(lambda: desk.kept("bestseller"))
 
     await until(lambda: trouble.reason is None)

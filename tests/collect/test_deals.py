@@ -23,8 +23,9 @@ from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.outbox import Commit
 from pricecheck.simulator.settings import Fault
 
+from ..daemons import Service, until
 from .answers import NOON, answer, only, product, stats, watch
-from .conftest import Desk, OpenDesk, Service, until
+from .conftest import Desk, OpenDesk
 
 KEYBOARDS = 340843031
 DE = Domain("DE")
@@ -156,7 +157,7 @@ class TestAsking:
 
         trouble = start(nursery, desk)
         await until(lambda: "503" in (trouble.reason or ""))
-        await service.serve(**desk.time())
+        await service.serve()
         await until(lambda: desk.kept("deal"))
 
         await until(lambda: trouble.reason is None)
@@ -206,7 +207,7 @@ class TestPlanWithoutDeals:
         assert 86_000_000 < third - second < 100_000_000
         said = [one.getMessage() for one in caplog.records]
         assert said == ["plan has no deals: deriving them from product checks"]
-        await service.serve(**desk.time())
+        await service.serve()
         await until(lambda: desk.kept("deal"))
 
         await until(lambda: not derived.rules)

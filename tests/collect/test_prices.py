@@ -18,8 +18,9 @@ from pricecheck.planner import Batch, Planner
 from pricecheck.simulator.settings import Fault
 from pricecheck.watchlist import Watch
 
+from ..daemons import Service, until
 from .answers import watch
-from .conftest import Desk, OpenDesk, Service, until
+from .conftest import Desk, OpenDesk
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -37,7 +38,7 @@ def start(nursery: trio.Nursery) -> Start:
             desk.spender,
             desk.outbox,
             DerivedDeals(),
-            config.Prices(),
+            config.Prices(mode="fixed"),
             concurrency=concurrency,
         )
         nursery.start_soon(collector.run, desk.heartbeat)
@@ -173,7 +174,7 @@ class TestBudget:
         collector = start(desk, watched := watches(100))
         await until(lambda: desk.bucket.state().waiting)
 
-        await service.serve(**desk.time(), refill_rate=1, tokens=60)
+        await service.serve(refill_rate=1, tokens=60)
         desk.bucket.confirm(await desk.spender.client.token())
         await until(all_checked(desk, watched))
 
@@ -250,11 +251,12 @@ class TestFailures:
         await until(lambda: len(sizes(desk)) >= 6)
         assert sizes(desk)[:6] == [40, 20, 10, 5, 2, 1]
         assert "no whole answer came" in (collector.trouble.reason or "")
-        await service.serve(**desk.time())
+        await service.serve()
         await until(all_checked(desk, watched))
 
         answered = [len(call["asins"]) for call in desk.asked() if call["delivered"]]
-        assert answered[:3] == [1, 2, 4]
+        assert answered[0] == 1
+        assert max(answered) >= 4
         await until(lambda: collector.trouble.reason is None)
 
     async def test_one_refused_product_is_found_among_its_neighbours(
@@ -299,7 +301,7 @@ class TestFailures:
 
         await until(lambda: collector.trouble.reason)
         assert len(sizes(desk)) <= 12
-        await service.serve(**desk.time())
+        await service.serve()
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -323,7 +325,7 @@ class TestFailures:
         assert all(pause >= want for pause, want in zip(pauses, wanted, strict=True))
         assert "503" in (collector.trouble.reason or "")
         assert len(said(caplog)) == 1
-        await service.serve(**desk.time())
+        await service.serve()
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -338,7 +340,7 @@ class TestFailures:
         await until(lambda: "check the API key" in (collector.trouble.reason or ""))
         assert sizes(desk) == []
         assert desk.bucket.state().tokens is None
-        await service.serve(**desk.time(), key="mine")
+        await service.serve(key="mine")
         await until(all_checked(desk, watched))
 
         await until(lambda: collector.trouble.reason is None)
@@ -352,7 +354,12 @@ class TestFailures:
         done = watches(50)
         async with trio.open_nursery() as nursery:
             first = PriceCollector(
-                done, desk.spender, desk.outbox, DerivedDeals(), config.Prices(), concurrency=2
+                done,
+                desk.spender,
+                desk.outbox,
+                DerivedDeals(),
+                config.Prices(mode="fixed"),
+                concurrency=2,
             )
             nursery.start_soon(first.run, desk.heartbeat)
             await until(all_checked(desk, done))

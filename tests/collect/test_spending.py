@@ -25,7 +25,8 @@ from pricecheck.keepa.wire import Envelope
 from pricecheck.outbox import Outbox
 from pricecheck.supervisor import Heartbeat
 
-from .conftest import MockTime, OpenDesk, keep_as, refuse_writes, until
+from ..daemons import until
+from .conftest import MockTime, OpenDesk, keep_as, refuse_writes
 
 FULL = 10_000
 
