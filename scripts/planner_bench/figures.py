@@ -9,9 +9,11 @@ from typing import Final, NamedTuple
 from scripts.planner_bench import daemon, speed, worlds
 from scripts.planner_bench.jobs import (
     KNOWN,
+    MOMENTARY,
     OPTIMUM,
     OURS,
     SALE,
+    SPOILT,
     WRONG,
     Job,
     mean,
@@ -23,7 +25,6 @@ from scripts.planner_bench.run import Score
 
 BUDGETS: Final = (1_920.0, 28_800.0)
 KINDS: Final = ("poisson", "bursts", "day and night")
-MOMENTARY: Final = "age index, rates of the moment"
 _SHARES_OF_ROUND: Final = {1_920.0: 0.9, 28_800.0: 0.65}
 _PRODUCTS: Final = 10_000
 _BAR: Final = 30
@@ -67,7 +68,7 @@ def main_jobs(seeds: Iterable[int]) -> list[Job]:
         Job("poisson", budget, policy, seed)
         for seed in seeds
         for budget in BUDGETS
-        for policy in (OPTIMUM, KNOWN, WRONG)
+        for policy in (OPTIMUM, KNOWN, WRONG, SPOILT)
     ]
     jobs += [
         Job("weights", budget, policy, seed)
@@ -177,6 +178,10 @@ def _special(budget: float, of: Callable[..., Score]) -> Iterator[Bound]:
     yield Bound(f"weights, {at}: age of all by round robin's", heavy.age / round_.age, None)
     wrong, known = of("poisson", budget, WRONG), of("poisson", budget, KNOWN)
     yield Bound(f"rates wrong by 4, {at}: age by that with true rates", wrong.age / known.age, 1.05)
+    spoilt, ours = of("poisson", budget, SPOILT), of("poisson", budget, OURS)
+    yield Bound(
+        f"wrong by 4 at first, then learned, {at}: age by ours", spoilt.age / ours.age, None
+    )
     sale, told = of("sale", budget, OURS), of("sale", budget, MOMENTARY)
     base = of("sale", budget, "round robin")
     yield Bound(f"sales day and the next, {at}: age by round robin's", sale.age / base.age, 1.0)

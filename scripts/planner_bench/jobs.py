@@ -11,7 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from pricecheck.age import Terms, due_wait, outlook, price_for
+from pricecheck.rhythm import Rhythm
 from scripts.planner_bench import worlds
 from scripts.planner_bench.policies import POLICIES, AgeIndex, RoundRobin
 from scripts.planner_bench.run import WHOLE, Policy, Score, run
@@ -21,6 +24,8 @@ PRODUCTS: Final = 10_000
 OURS: Final = "age index, learned"
 KNOWN: Final = "age index, rates known"
 WRONG: Final = "age index, rates wrong by 4"
+SPOILT: Final = "age index, rates wrong by 4 at first"
+MOMENTARY: Final = "age index, rates of the moment"
 OPTIMUM: Final = "continuous optimum, rates known"
 SALE: Final = (worlds.SALE[0], worlds.SALE[1] + 1)
 
@@ -65,7 +70,8 @@ def _policy(job: Job, world: World) -> Policy:
     made: dict[str, Callable[[], Policy]] = {
         KNOWN: lambda: AgeIndex(world, job.budget, rates=rates),
         WRONG: lambda: AgeIndex(world, job.budget, rates=_wrong(rates, job.seed)),
-        "age index, rates of the moment": lambda: _Momentary(world, job.budget, rates=rates),
+        SPOILT: lambda: AgeIndex(world, job.budget, spoil=_spoil(job.seed)),
+        MOMENTARY: lambda: _Momentary(world, job.budget, rates=rates),
         "round robin": lambda: RoundRobin(world, job.budget),
     }
     if job.policy in made:
@@ -76,6 +82,17 @@ def _policy(job: Job, world: World) -> Policy:
 def _wrong(rates: list[float], seed: int) -> list[float]:
     rng = random.Random(seed)
     return [rate * rng.choice((_WRONG_FACTOR, 1 / _WRONG_FACTOR)) for rate in rates]
+
+
+def _spoil(seed: int) -> Callable[[Rhythm], Rhythm]:
+    """Return what makes a history seem to hold four times as many changes, or a fourth."""
+    rng = random.Random(seed)
+
+    def spoil(rhythm: Rhythm) -> Rhythm:
+        factor = rng.choice((_WRONG_FACTOR, 1 / _WRONG_FACTOR))
+        return msgspec.structs.replace(rhythm, changes=rhythm.changes * factor)
+
+    return spoil
 
 
 class _Momentary(AgeIndex):

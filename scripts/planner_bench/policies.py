@@ -174,6 +174,7 @@ class AgeIndex:
         half_life_days: float = 30.0,
         every_s: int = 21_600,
         refill: float = _PLAN,
+        spoil: Callable[[Rhythm], Rhythm] = lambda rhythm: rhythm,
     ) -> None:
         last = staggered(len(world.rates), budget)
         self._half_life = half_life_days
@@ -186,7 +187,7 @@ class AgeIndex:
         ]
         self._numbers = {watch: i for i, watch in enumerate(self._watches)}
         self.rhythms = [
-            self.certain(rates[i]) if rates else learned(world, i, at, half_life_days)
+            self.certain(rates[i]) if rates else spoil(learned(world, i, at, half_life_days))
             for i, at in enumerate(last)
         ]
         seen = (
