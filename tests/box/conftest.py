@@ -69,6 +69,10 @@ class Box:
         script = 'journalctl --sync; exec journalctl --quiet --no-pager "$@"'
         return self.run("sh", "-c", script, "sh", *options).stdout
 
+    def reboot(self) -> None:
+        """Boot it again."""
+        subprocess.run([SYSTEMD_BOX, "reboot", self.state], check=True)
+
     def write(self, path: str, text: str) -> None:
         """Write a file of it."""
         file = self.path(path)

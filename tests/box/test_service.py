@@ -82,10 +82,9 @@ def test_enabled_it_is_ready_after_a_boot_without_network(service: Service) -> N
     box.write("/etc/pricecheck/keepa-api-key", "no-key")
     service.systemctl("enable")
 
-    box.run("systemctl", "isolate", "rescue.target")  # ends what multi-user.target brought up
-    box.run("systemctl", "isolate", "multi-user.target")
+    box.reboot()
 
-    assert service.show("ActiveState") == "active"
+    service.wait_for_state("active")
     wait_for(lambda: "degraded" in box.run("pricecheck", "status", check=False).stdout, "a reason")
 
 
