@@ -45,7 +45,7 @@ async def take_snapshot(
     tokens = collectors.bucket.state()
     store = await trio.to_thread.run_sync(_store_state, outbox, collectors.spender.store_trouble)
     watchlist = collectors.prices.state(bad_lines=collectors.watchlist.bad_count)
-    reasons = [f"{task.name} is {task.state}: {task.last_error}" for task in tasks if _ails(task)]
+    reasons = [f"{task.name} is {_ailment(task)}" for task in tasks if _ails(task)]
     reasons += _told_once(collectors.troubles)
     reasons += [f"nothing can be stored: {store.trouble}"] if store.trouble else []
     reasons += [f"reload refused: {refused_reload}"] if refused_reload else []
@@ -115,6 +115,11 @@ def hour(before: Totals, now: Totals, state: Snapshot) -> dict[str, object]:
 
 def _ails(task: TaskStatus) -> bool:
     return task.state in ("backing off", "stuck")
+
+
+def _ailment(task: TaskStatus) -> str:
+    # A task that is stuck since its first stall has not ended yet, so nobody knows why.
+    return f"{task.state}: {task.last_error}" if task.last_error else task.state
 
 
 def _told_once(troubles: list[Trouble]) -> list[str]:
