@@ -6,11 +6,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from pricecheck import config, watchlist
 from pricecheck.durations import parse_duration
 from tests.cli.conftest import Run
 
-WITHOUT_DEFAULT = {("keepa", "key_file"), ("prices", "update")}
 EXAMPLE = Path(config.__file__).parent / "examples" / "pricecheck.toml"
 
 
@@ -46,31 +48,48 @@ async def test_a_directory_that_can_not_be_is_explained(run: Run, home: Path) ->
     assert "Traceback" not in done.stderr
 
 
+TABLES: dict[str, msgspec.Struct] = {
+    "keepa": config.Keepa(),
+    "prices": config.Prices(),
+    "outbox": config.Outbox(),
+    "costs": config.Costs(),
+    "names": config.Names(),
+    "elasticsearch": config.Elasticsearch(),
+    "kafka": config.Kafka(),
+}
+
+
 def uncommented() -> str:
-    """Return the example with every commented-out key in force; tables of rules as they are."""
-    return re.sub(r"^# ?(?=(\w+ = |\[\[))", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    """Return the example with every commented-out key and table in force."""
+    return re.sub(r"^# ?(?=([\w\".]+ = |\[))", "", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 
-def test_the_example_shows_every_key_and_its_real_default() -> None:
+@pytest.mark.parametrize("name", TABLES)
+def test_the_example_shows_every_key_and_its_real_default(name: str) -> None:
     """Whoever takes the comment sign away gets what the program does anyway."""
+    shown, table = tomllib.loads(uncommented())[name], TABLES[name]
+
+    for key, value in shown.items():
+        default = getattr(table, key)
+        if default is None or key == "options":
+            continue  # what is shown is an example, for there is no default
+        if isinstance(default, config.Duration):
+            assert parse_duration(value) == default, key
+        else:
+            assert (tuple(value) if isinstance(value, list) else value) == default, key
+    assert set(table.__struct_fields__) - set(shown) <= {"url"}
+
+
+def test_the_example_shows_the_defaults_outside_of_tables() -> None:
+    """Log level and patience."""
     shown = tomllib.loads(uncommented())
 
-    for name in ("keepa", "prices", "outbox", "costs"):
-        section = getattr(config.Config(), name)
-        for key, value in shown[name].items():
-            default = getattr(section, key)
-            if (name, key) in WITHOUT_DEFAULT:
-                assert default is None
-            elif isinstance(default, config.Duration):
-                assert parse_duration(value) == default, key
-            else:
-                assert value == default, key
     assert parse_duration(shown["stall_after"]) == config.Config().stall_after
     assert shown["log_level"] == config.Config().log_level
 
 
 def test_the_example_with_every_key_in_force_can_be_read(tmp_path: Path) -> None:
-    """No key in it is misspelt, the rules for deals and best sellers included."""
+    """No key in it is misspelt, and the rules for deals and best sellers show every key."""
     path = tmp_path / "pricecheck.toml"
     path.write_text(uncommented())
 
@@ -78,19 +97,6 @@ def test_the_example_with_every_key_in_force_can_be_read(tmp_path: Path) -> None
 
     assert [rule.name for rule in loaded.deals] == ["deals:DE:340843031"]
     assert [rule.name for rule in loaded.bestsellers] == ["bestsellers:DE:340843031"]
-
-
-def test_the_example_names_every_key_there_is() -> None:
-    """A key that is not in the example can't be found by who reads it."""
     shown = tomllib.loads(uncommented())
-    tables = {
-        "keepa": config.Keepa,
-        "prices": config.Prices,
-        "outbox": config.Outbox,
-        "costs": config.Costs,
-    }
-
-    for name, table in tables.items():
-        assert set(table.__struct_fields__) - set(shown[name]) <= {"url"}
     assert set(config.DealRule.__struct_fields__) == set(shown["deals"][0])
     assert set(config.BestsellersRule.__struct_fields__) == set(shown["bestsellers"][0])
