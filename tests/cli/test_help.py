@@ -16,6 +16,7 @@ COMMANDS = (
     "status",
     "check",
     "watch",
+    "plan",
     "history",
     "deals",
     "bestsellers",

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import pricecheck
 from pricecheck import config, watchlist
 from pricecheck.durations import parse_duration
 from tests.cli.conftest import Run
 
-EXAMPLE = Path(config.__file__).parent / "examples" / "pricecheck.toml"
+EXAMPLE = Path(pricecheck.__file__).parent / "examples" / "pricecheck.toml"
 
 
 async def test_writes_both_files_and_says_what_comes_next(run: Run, home: Path) -> None:

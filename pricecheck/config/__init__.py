@@ -1,0 +1,55 @@
+"""pricecheck.toml: its tables (sections), what it means (settings), how it is read (loading)."""
+
+from __future__ import annotations
+
+from pricecheck.config.loading import find, load, of_document
+from pricecheck.config.sections import (
+    BestsellersRule,
+    Config,
+    Costs,
+    DealRule,
+    Domain,
+    Duration,
+    Elasticsearch,
+    Kafka,
+    Keepa,
+    Names,
+    Outbox,
+    Prices,
+    PriceTypeName,
+    Simulation,
+)
+from pricecheck.config.settings import (
+    FILE_NAME,
+    KEY_CREDENTIAL,
+    KEY_VARIABLE,
+    SERVICES,
+    SIMULATED_KEY,
+    Settings,
+)
+
+__all__ = [
+    "FILE_NAME",
+    "KEY_CREDENTIAL",
+    "KEY_VARIABLE",
+    "SERVICES",
+    "SIMULATED_KEY",
+    "BestsellersRule",
+    "Config",
+    "Costs",
+    "DealRule",
+    "Domain",
+    "Duration",
+    "Elasticsearch",
+    "Kafka",
+    "Keepa",
+    "Names",
+    "Outbox",
+    "PriceTypeName",
+    "Prices",
+    "Settings",
+    "Simulation",
+    "find",
+    "load",
+    "of_document",
+]

@@ -1,0 +1,152 @@
+"""What each key by itself allows, but the whole does not."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from typing import Final
+
+from pricecheck.config.sections import Config, Keepa, is_loopback
+from pricecheck.errors import ConfigError
+
+
+def check_values(value: object, place: str) -> None:
+    """Refuse what TOML allows and nobody can use: numbers without end, a NUL in a text."""
+    reason = ""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_values(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            check_values(inner, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        reason = f"{value} is no number to count with"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        reason = "the number is too large"
+    elif isinstance(value, str) and "\0" in value:
+        reason = "there is a NUL in it"
+    if reason:
+        raise ConfigError(f"{place}: {reason}", remedy="mend the value there")
+
+
+def check(config: Config) -> None:
+    """Refuse what each key by itself allows but the whole does not."""
+    url = config.keepa.url
+    if not _is_address(url) or not (url.startswith("https:") or is_loopback(url)):
+        raise ConfigError(
+            f"keepa.url: {url!r} is not an https address such as {Keepa().url}",
+            remedy="the API key travels in it: https, or http to a simulator on this machine",
+        )
+    if config.log_level not in _LEVELS:
+        raise ConfigError(
+            f"log_level: {config.log_level!r} is unknown", remedy="use " + ", ".join(_LEVELS)
+        )
+    if 0 < config.prices.offers < _LEAST_OFFERS:
+        raise ConfigError("prices.offers: Keepa takes 20 to 100", remedy="0 asks for none")
+    _check_simulation(config)
+    _check_sinks(config)
+    _check_rules(config)
+    _check_costs(config)
+
+
+def _check_simulation(config: Config) -> None:
+    if config.simulation is None:
+        return
+    if not is_loopback(config.keepa.url):
+        raise ConfigError(
+            "simulation: keepa.url is not a simulator on this machine",
+            remedy="leave the section out, or set keepa.url to what `pricecheck simulate` says",
+        )
+    if not 0 < config.time.now_ms() <= _LATEST_MS:
+        raise ConfigError(
+            "simulation.epoch_ms: with it, now is no date that can be written",
+            remedy="set it to the Unix time in milliseconds at which the simulator was started",
+        )
+
+
+def _check_rules(config: Config) -> None:
+    for number, rule in enumerate(config.deals):
+        place = f"deals[{number}]"
+        if rule.max_discount < rule.min_discount:
+            raise ConfigError(f"{place}.max_discount: is below min_discount", remedy="swap them")
+        if rule.max_price is not None and rule.max_price < rule.min_price:
+            raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
+    tasks = [rule.name for rule in config.deals]
+    tasks += [rule.name for rule in config.bestsellers]
+    if twice := {name for name in tasks if tasks.count(name) > 1}:
+        raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
+
+
+def _check_costs(config: Config) -> None:
+    limit, costs = config.keepa.max_call_cost, config.costs
+    needs = {"prices": config.prices.unit_cost(costs)}
+    needs |= {"deals": costs.deal} if config.deals else {}
+    needs |= {"bestsellers": costs.bestsellers} if config.bestsellers else {}
+    for name, cost in needs.items():
+        if cost > limit:
+            raise ConfigError(
+                f"{name}: a call costs about {cost:g} tokens, above keepa.max_call_cost = {limit}",
+                remedy="raise the cap, or ask for less",
+            )
+
+
+def _check_sinks(config: Config) -> None:
+    names = config.names.by_kind()
+    for kind, name in names.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", name):
+            raise ConfigError(
+                f"names.{kind}: {name!r} can't name both a topic and an index",
+                remedy="use a-z, 0-9, '-', '_' and '.', and begin with a letter or digit",
+            )
+        if list(names.values()).count(name) > 1:
+            raise ConfigError(
+                f"names.{kind}: {name!r} is used twice", remedy="each kind needs its own"
+            )
+    for host in config.elasticsearch.hosts if config.elasticsearch else ():
+        if not _is_address(host):
+            raise ConfigError(
+                f"elasticsearch.hosts: {host!r} is not an address",
+                remedy="write it like https://search.example.net:9200; "
+                "user and password stand apart",
+            )
+    for option in config.kafka.options if config.kafka else ():
+        if option in _OURS_IN_KAFKA:
+            raise ConfigError(
+                f"kafka.options: {option} can't be changed, for delivery depends on it",
+                remedy="leave it out",
+            )
+
+
+_OURS_IN_KAFKA: Final = (
+    "acks",
+    "bootstrap.servers",
+    "delivery.report.only.error",
+    "enable.idempotence",
+    "message.timeout.ms",
+    "request.required.acks",
+    "transactional.id",
+)
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LEAST_OFFERS: Final = 20
+_LATEST_MS: Final = 253_402_300_799_999  # the year 9999
+_URL: Final = re.compile(
+    r"https?://(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w-]+(?:\.[\w-]+)*))"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
+    re.ASCII,
+)
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether this is a whole http or https address: host, port, path, and nothing else."""
+    found = _URL.fullmatch(url)
+    if found is None or int(found["port"] or 0) > 65_535:
+        return False
+    number = found["v6"] or (found["name"] if re.fullmatch(r"[0-9.]+", found["name"]) else None)
+    if number is None:
+        return True
+    try:
+        ipaddress.ip_address(number)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,243 @@
+"""The tables of pricecheck.toml as frozen structs.
+
+Every key has a default, so the program runs without any file. The defaults here are the ones
+that `pricecheck init` writes out with comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from pricecheck.keepa.tables import BY_CODE, Marketplace
+from pricecheck.records import TOPICS
+from pricecheck.timescale import TimeScale
+
+
+class Duration(int):
+    """Seconds, written in the file as 90s, 30m, 6h, 1d or 1h30m."""
+
+
+class Domain(str):
+    """A marketplace's code, written in the file as DE, amazon.de or Keepa's number."""
+
+    __slots__ = ()
+
+    @property
+    def market(self) -> Marketplace:
+        """The marketplace itself."""
+        return BY_CODE[self]
+
+
+class PriceTypeName(str):
+    """The name of a price type, such as NEW or AMAZON."""
+
+    __slots__ = ()
+
+
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Node: TypeAlias = Annotated[int, Meta(ge=1)]  # of Amazon's tree of categories
+_Amount: TypeAlias = Annotated[float, Meta(ge=0, le=20_000_000)]  # Keepa's ints hold no more cents
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Keepa(_Section, frozen=True, kw_only=True):
+    """How to reach Keepa, and what one call may cost."""
+
+    url: str = "https://api.keepa.com"
+    key_file: _Text | None = None
+    max_call_cost: Annotated[int, Meta(ge=1)] = 200
+    concurrency: Annotated[int, Meta(ge=1, le=32)] = 4
+    connect_timeout: Duration = Duration(30)
+    read_timeout: Duration = Duration(120)
+    call_timeout: Duration = Duration(180)
+
+
+class Costs(_Section, frozen=True, kw_only=True):
+    """Tokens, as a first guess until the server's figures are known (Keepa's price list)."""
+
+    product: Annotated[float, Meta(ge=0)] = 1
+    buybox: Annotated[float, Meta(ge=0)] = 2
+    offers: Annotated[float, Meta(ge=0)] = 6  # for every 10 offers asked for
+    update: Annotated[float, Meta(ge=0)] = 1
+    deal: Annotated[float, Meta(ge=0)] = 5
+    bestsellers: Annotated[float, Meta(ge=0)] = 50
+
+
+class Prices(_Section, frozen=True, kw_only=True):
+    """The watchlist, its defaults, and what a price check asks for."""
+
+    watchlist: _Text = "watchlist.csv"
+    domain: Domain = Domain("DE")
+    mode: Literal["adaptive", "fixed"] = "adaptive"
+    every: Duration = Duration(6 * 3600)
+    min_every: Duration = Duration(15 * 60)
+    reserve: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    lookback: Duration = Duration(90 * 86400)
+    stats_days: Annotated[int, Meta(ge=1, le=3650)] = 90
+    buybox: bool = False
+    offers: Annotated[int, Meta(ge=0, le=100)] = 0
+    update: Annotated[int, Meta(ge=0)] | None = None
+
+    def unit_cost(self, costs: Costs) -> float:
+        """Return the tokens that one product's check is expected to cost."""
+        return (
+            costs.product
+            + costs.buybox * self.buybox
+            + costs.offers * -(-self.offers // 10)
+            + costs.update * (self.update is not None)
+        )
+
+
+class DealRule(_Section, frozen=True, kw_only=True):
+    """Which deals of one marketplace to collect. Prices in the marketplace's currency."""
+
+    domain: Domain
+    category: _Node | None = None
+    every: Duration = Duration(3600)
+    pages: Annotated[int, Meta(ge=1, le=100)] = 1
+    price_type: PriceTypeName = PriceTypeName("NEW")
+    min_discount: Annotated[int, Meta(ge=10, le=100)] = 10
+    max_discount: Annotated[int, Meta(ge=10, le=100)] = 90
+    min_price: _Amount = 0
+    max_price: _Amount | None = None
+    min_rating: Annotated[float, Meta(ge=0, le=5)] = 0
+
+    @property
+    def name(self) -> str:
+        """What the rule's task is called."""
+        kind = None if self.price_type == "NEW" else self.price_type
+        return ":".join(str(part) for part in ("deals", self.domain, self.category, kind) if part)
+
+
+class BestsellersRule(_Section, frozen=True, kw_only=True):
+    """Which category's best sellers to collect: a browse node, or a product group's name."""
+
+    domain: Domain
+    category: _Node | _Text
+    every: Duration = Duration(86400)
+    top: Annotated[int, Meta(ge=1, le=100_000)] = 100
+
+    @property
+    def name(self) -> str:
+        """What the rule's task is called."""
+        return f"bestsellers:{self.domain}:{self.category}"
+
+
+class Outbox(_Section, frozen=True, kw_only=True):
+    """How long records stay."""
+
+    retention: Duration = Duration(90 * 86400)
+    metrics_cap: Annotated[int, Meta(ge=0)] = 100_000
+
+
+class Names(_Section, frozen=True, kw_only=True):
+    """What topics and indices are called: `prefix`, then the name of the kind of record."""
+
+    prefix: str = ""
+    price: str = TOPICS["price"]
+    change: str = TOPICS["change"]
+    deal: str = TOPICS["deal"]
+    bestseller: str = TOPICS["bestseller"]
+    metric: str = TOPICS["metric"]
+    alert: str = TOPICS["alert"]
+
+    def by_kind(self) -> dict[str, str]:
+        """Return the whole name of each kind's topic and index."""
+        return {kind: self.prefix + getattr(self, kind) for kind in TOPICS}
+
+
+class Elasticsearch(_Section, frozen=True, kw_only=True):
+    """Where and how to deliver to Elasticsearch; without this section, nothing goes there.
+
+    The API key comes from ELASTICSEARCH_API_KEY, a systemd credential or `api_key_file`, the
+    password from ELASTICSEARCH_PASSWORD, a systemd credential or `password_file`.
+    """
+
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1)] = ("http://localhost:9200",)
+    api_key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    layout: Literal["index", "data_stream"] = "index"  # of prices, changes and metrics
+    templates: bool = True  # false: somebody else makes templates and indices
+    request_timeout: Duration = Duration(60)
+
+
+class Kafka(_Section, frozen=True, kw_only=True):
+    """Where and how to deliver to Kafka; without this section, nothing goes there.
+
+    `options` are librdkafka's own (TLS, SASL, ...), and win over what is set here. The SASL
+    password comes from KAFKA_SASL_PASSWORD, a systemd credential, `sasl_password_file` or them.
+    """
+
+    brokers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("localhost:9092",)
+    create_topics: bool = True
+    partitions: Annotated[int, Meta(ge=1)] = 3
+    replication: Annotated[int, Meta(ge=1)] | None = None  # None: the broker's default
+    retention: Duration | None = None  # None: the broker's default
+    sasl_password_file: str | None = None
+    options: dict[str, str | int | float | bool] = {}
+
+
+class Simulation(_Section, frozen=True, kw_only=True):
+    """Time against a simulator: `time_factor` simulated seconds in each real one."""
+
+    time_factor: Annotated[float, Meta(gt=0, le=100_000)] = 1.0
+    epoch_ms: int = 0
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    state_directory: _Text | None = None
+    log_level: str = "INFO"
+    stall_after: Duration = Duration(900)
+    keepa: Keepa = Keepa()
+    costs: Costs = Costs()
+    prices: Prices = Prices()
+    deals: tuple[DealRule, ...] = ()
+    bestsellers: tuple[BestsellersRule, ...] = ()
+    outbox: Outbox = Outbox()
+    names: Names = Names()
+    elasticsearch: Elasticsearch | None = None
+    kafka: Kafka | None = None
+    simulation: Simulation | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the prices are made up: Keepa's place is taken by a server on this machine."""
+        return self.simulation is not None or is_loopback(self.keepa.url)
+
+    def others_a_minute(self, costs: Mapping[str, float]) -> float:
+        """Return the tokens a minute that deals and best sellers take, at these costs a call."""
+        deals = sum(costs["deal"] * rule.pages / rule.every for rule in self.deals)
+        return 60 * (deals + sum(costs["bestsellers"] / rule.every for rule in self.bestsellers))
+
+    @property
+    def prior_costs(self) -> dict[str, float]:
+        """Tokens a unit of each operation is expected to cost: a product, a page, a list."""
+        return {
+            "product": self.prices.unit_cost(self.costs),
+            "deal": self.costs.deal,
+            "bestsellers": self.costs.bestsellers,
+        }
+
+    @property
+    def time(self) -> TimeScale:
+        """The time that the daemon lives in."""
+        simulation = self.simulation or Simulation()
+        return TimeScale(simulation.time_factor, simulation.epoch_ms)
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether an address is on this machine."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
