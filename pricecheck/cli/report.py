@@ -69,7 +69,7 @@ def _snapshot(settings: Settings) -> Snapshot | None:
     from pricecheck.status import ask
 
     try:
-        return ask(settings.state_directory())
+        return ask(settings.socket_directory())
     except NotRunningError:
         return None
     except StoreError as error:  # it runs, but is not ours to ask
