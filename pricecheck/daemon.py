@@ -27,6 +27,7 @@ from pricecheck.collect.tasks import Collectors
 from pricecheck.config import Settings
 from pricecheck.deliver.configured import configured_sinks
 from pricecheck.deliver.relay import Relay
+from pricecheck.deliver.state import RelayStatus
 from pricecheck.errors import ConfigError, PricecheckError, StoreError
 from pricecheck.instance import only_instance
 from pricecheck.logs import kv
@@ -81,9 +82,8 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     sinks = configured_sinks(plan.settings)
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
-    status.socket_path(
-        plan.settings.socket_directory()
-    )  # refuses a path too long before anything is made
+    # Refuses a path too long before anything is made.
+    status.socket_path(plan.settings.socket_directory())
     with only_instance(directory):
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
@@ -288,10 +288,16 @@ class Daemon:
             self._outbox,
             self._calls.totals(),
             self._tasks(),
-            [await relay.status() for relay in self._relays],
+            await self._relay_statuses(),
             uptime_s=trio.current_time() - self._began,
             refused_reload=self._refused_reload,
         )
+
+    async def _relay_statuses(self) -> list[RelayStatus]:
+        try:
+            return [await relay.status() for relay in self._relays]
+        except StoreError:
+            return []  # of a store that can't be read, which status says in other words
 
     def _tasks(self) -> list[TaskStatus]:
         supervisors = (self._collectors and self._collectors.supervisor, self._house)

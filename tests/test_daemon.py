@@ -28,11 +28,8 @@ class TestStart:
         ("config", "complaint"),
         [
             ("[kepa]\n", "unknown key kepa"),
-            ('[prices]\nevery = "often"\n', "prices.every"),
-            ('[keepa]\nurl = "http://api.keepa.com"\n', "keepa.url"),
             ('[prices]\nwatchlist = "gone.csv"\n', "gone.csv"),
             (f'state_directory = "{"long/" * 30}"\n', "too long a path for a socket"),
-            ("no toml", "mend the TOML"),
         ],
         ids=lambda text: text[:20],
     )

@@ -45,8 +45,8 @@ async def run(house: House, service: Service, nursery: trio.Nursery) -> Run:
         await service.serve(faults=(Fault(fault, 1.0, "product"),))
         house.configure(
             keepa='call_timeout = "1s"' if fault == "timeout" else "",
-            prices='every = "3h"',
-            rest='[[deals]]\ndomain = "DE"\ncategory = 340843031\nevery = "30d"\n',
+            prices='every = "1h"',
+            rest='[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n',
         )
         house.watch(PRODUCTS)
         nursery.start_soon(live)
@@ -93,7 +93,7 @@ async def test_a_call_that_fails_is_told_and_made_up_for(
     """Status says what is wrong, other tasks go on, tokens are not thrown after it, it ends."""
     await run(fault)
     await house.status_that(lambda now: any(words in reason for reason in now.reasons))
-    await until(lambda: len(service.asked()) >= 4 and house.kept("deal"))
+    await until(lambda: len(service.asked()) >= 4 and house.kept("bestseller"))
 
     spent = sum(call["tokens_consumed"] for call in service.asked()[:4])
     assert spent <= 2 * len(PRODUCTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -25,6 +25,7 @@ from pricecheck.config import (
     Simulation,
 )
 from pricecheck.daemon import Daemon, Plan
+from pricecheck.errors import StoreError
 from pricecheck.keepa.client import KeepaClient, Timeouts
 from pricecheck.keepa.errors import ServerError
 from pricecheck.keepa.wire import Envelope
@@ -181,6 +182,22 @@ class TestSnapshot:
         assert "is corrupt" in reason
         assert "restart the daemon" in reason
         assert state.store.records == {}
+
+    async def test_relays_that_can_not_count_what_waits_are_left_out(
+        self, collectors: Collectors, outbox: Outbox, tmp_path: Path
+    ) -> None:
+        """The store's own trouble says why; the rest is told."""
+
+        class Lost:
+            async def status(self) -> None:
+                await trio.lowlevel.checkpoint()
+                raise StoreError("the outbox is corrupt")
+
+        plan = Plan(Settings(CONFIG, None), "key", collectors.watchlist)
+        daemon = Daemon(plan, outbox, tmp_path, [cast("Any", Lost())], strict=False)
+        daemon._collectors = collectors
+
+        assert (await daemon._snapshot()).relays == []
 
     @pytest.mark.parametrize(
         ("tokens_left", "reasons"),

@@ -124,7 +124,7 @@ FAILURES: dict[str, tuple[type[errors.KeepaError], bool, bool]] = {
 }
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(
