@@ -57,6 +57,7 @@ async def check_once(
             now_ms=config.time.now_ms(),
             lookback_s=prices.lookback,
             derived=DerivedDeals(),
+            query=query,
         )
         checked.lessons.update((lesson.asin, lesson) for lesson in digest.lessons)
         checked.set_aside += digest.commit.dead_letters

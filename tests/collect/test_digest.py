@@ -11,7 +11,7 @@ from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
 from pricecheck.collect.products import Known, recall, remember
 from pricecheck.config import DealRule, Domain
-from pricecheck.keepa.client import ProductsAnswer
+from pricecheck.keepa.client import ProductQuery, ProductsAnswer
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.watchlist import Watch
 
@@ -36,6 +36,7 @@ def digest(
         now_ms=NOW_MS,
         lookback_s=90 * 86_400,
         derived=derived or DerivedDeals(),
+        query=ProductQuery(),
     )
 
 
