@@ -44,7 +44,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     asin: str
     domain: str
     currency: str
-    title: str | None
+    title: str | None = msgspec.field(name="product_title")  # as consumers of old know it
     timestamp: str  # when the server answered
     current_price: int | None  # NEW, or AMAZON where nothing else is offered new
     previous_price: int | None  # the same price at the check before
@@ -111,6 +111,9 @@ class Deal(msgspec.Struct, frozen=True, kw_only=True):
     deal_score: float
     source: str  # "keepa" from /deal, "derived" from our own product checks
     url: str
+    # What consumers of old expect; Keepa's deals do not tell.
+    description: str | None = None
+    prime_eligible: bool | None = None
     event_type: str = "deal_update"
 
     def record(self) -> Record:

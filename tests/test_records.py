@@ -137,7 +137,7 @@ def test_each_metric_is_a_fact_of_its_own() -> None:
                 "asin": ASIN,
                 "domain": "DE",
                 "currency": "EUR",
-                "title": "Tastatur, geräuschlos",
+                "product_title": "Tastatur, geräuschlos",
                 "timestamp": AT,
                 "current_price": 4999,
                 "previous_price": None,
@@ -178,6 +178,8 @@ def test_each_metric_is_a_fact_of_its_own() -> None:
                 "domain": "DE",
                 "currency": "EUR",
                 "title": "Tastatur",
+                "description": None,
+                "prime_eligible": None,
                 "price_type": "NEW",
                 "created_at": "2025-06-15T13:00:00Z",
                 "timestamp": AT,
@@ -306,5 +308,5 @@ def test_a_record_survives_being_stored() -> None:
     title = '\u2028 \U0001f600 \x00 "quoted" \\'
     record = msgspec.structs.replace(PRICE, title=title).record()
 
-    assert msgspec.json.decode(record.body)["title"] == title
+    assert msgspec.json.decode(record.body)["product_title"] == title
     assert b"\n" not in record.body

@@ -45,13 +45,13 @@ _PRODUCT: Final[Mapping] = {
     "asin": _KEYWORD,
     "domain": _KEYWORD,
     "currency": _KEYWORD,
-    "title": _TITLE,
     "event_type": _KEYWORD,
 }
 
 FIELDS: Final[dict[str, Mapping]] = {
     "price": {
         **_PRODUCT,
+        "product_title": _TITLE,
         "timestamp": _DATE,
         "current_price": _LONG,
         "previous_price": _LONG,
@@ -67,6 +67,7 @@ FIELDS: Final[dict[str, Mapping]] = {
     },
     "change": {
         **_PRODUCT,
+        "title": _TITLE,
         "price_type": _KEYWORD,
         "changed_at": _DATE,
         "observed_at": _DATE,
@@ -78,6 +79,9 @@ FIELDS: Final[dict[str, Mapping]] = {
     },
     "deal": {
         **_PRODUCT,
+        "title": _TITLE,
+        "description": _TITLE,
+        "prime_eligible": _BOOLEAN,
         "price_type": _KEYWORD,
         "created_at": _DATE,
         "timestamp": _DATE,
@@ -119,6 +123,7 @@ FIELDS: Final[dict[str, Mapping]] = {
     },
     "alert": {
         **_PRODUCT,
+        "title": _TITLE,
         "rule": _KEYWORD,
         "price_type": _KEYWORD,
         "changed_at": _DATE,

@@ -217,7 +217,7 @@ PRICES: Final = Dashboard(
                         Top("domain", 5, "Marketplace", by=_FELL, ascending=True),
                     ),
                     (
-                        Value("Product", newest("title.keyword", "timestamp")),
+                        Value("Product", newest("product_title.keyword", "timestamp")),
                         Value("Lowest seen", amount(lowest("prices.NEW")), decimals=2),
                         Value("All-time low", amount(lowest("stats.min.NEW")), decimals=2),
                         Value(

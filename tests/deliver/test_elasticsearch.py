@@ -335,7 +335,7 @@ def test_the_mapping_has_every_field_of_the_record_and_no_other(kind: str) -> No
 
     mapping = templates.FIELDS[kind]
 
-    assert set(mapping) == set(KINDS[kind].__struct_fields__)
+    assert set(mapping) == set(KINDS[kind].__struct_encode_fields__)
     for field, how in mapping.items():
         declared = shape[field].removesuffix(" | None")
         if "type" in how and not declared.startswith("tuple"):
