@@ -331,11 +331,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mapping_has_every_field_of_the_record_and_no_other(kind: str) -> None:
     """Name by name and type by type, as records.py declares them."""
-    shape: dict[str, Any] = KINDS[kind].__annotations__
+    names = zip(KINDS[kind].__struct_encode_fields__, KINDS[kind].__struct_fields__, strict=True)
+    shape = {encoded: KINDS[kind].__annotations__[name] for encoded, name in names}
 
     mapping = templates.FIELDS[kind]
 
-    assert set(mapping) == set(KINDS[kind].__struct_encode_fields__)
+    assert set(mapping) == set(shape)
     for field, how in mapping.items():
         declared = shape[field].removesuffix(" | None")
         if "type" in how and not declared.startswith("tuple"):
