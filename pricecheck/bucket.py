@@ -113,7 +113,8 @@ class Bucket:
         self._waiters: list[_Waiter] = []
         self._turns = 0
         self._news = trio.Event()
-        self._uncertain = True
+        self._confirmed = False
+        self._doubted = 0  # tokens of calls whose answer never came, until /token tells
         self._ledger = _Ledger()
         # The server's count at an instant of our own monotonic clock; None until told.
         self._envelope: Envelope | None = None
@@ -123,7 +124,12 @@ class Bucket:
     @property
     def uncertain(self) -> bool:
         """Whether the count may be wrong, so that /token should be asked before more is spent."""
-        return self._uncertain
+        return not self._confirmed or self._doubted > 0
+
+    @property
+    def doubted(self) -> int:
+        """Tokens of calls whose answer never came: they count as spent until /token tells."""
+        return self._doubted
 
     @property
     def capacity(self) -> int:
@@ -140,7 +146,7 @@ class Bucket:
 
     def available(self) -> int:
         """Return how many tokens may be spent now."""
-        return math.floor(self._count(trio.current_time())) - self._reserved
+        return math.floor(self._count(trio.current_time())) - self._reserved - self._doubted
 
     def estimate(self, operation: str, units: int = 1) -> int:
         """Return what a call of so many units will cost, at least 1 token."""
@@ -212,10 +218,14 @@ class Bucket:
             self._level = min(self._level, envelope.tokens_left)
         self._changed()
 
-    def confirm(self, envelope: Envelope) -> None:
-        """Take over the answer of a /token call that was sent after all doubts arose."""
+    def confirm(self, envelope: Envelope, doubted: int | None = None) -> None:
+        """Take over the answer of a /token call; `doubted` is what was in doubt when it was sent.
+
+        Without it all is settled. No other answer settles a doubt: it may have been written before the lost call was charged.
+        """
+        self._confirmed = True
+        self._doubted -= self._doubted if doubted is None else doubted
         self.observe(envelope)
-        self._uncertain = False
 
     def state(self) -> TokenState:
         """Return what the bucket knows, for status."""
@@ -261,9 +271,8 @@ class Bucket:
         return max(left if left > 0 else left % 60.0 or 60.0, 0.001)
 
     def _doubt(self, cost: int) -> None:
-        """Count a call as spent whose answer never came, until an envelope tells."""
-        self._level -= cost
-        self._uncertain = True
+        """Count a call as spent whose answer never came."""
+        self._doubted += cost
         self._ledger.doubt(cost)
         self._changed()
 

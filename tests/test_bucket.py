@@ -187,10 +187,29 @@ async def test_a_block_left_unsettled_puts_the_cost_in_doubt(
     await trio.sleep(0.1)
     bucket.observe(server.call(0))  # some other answer: it may have left before the doubt arose
     assert bucket.uncertain
+    assert bucket.available() == 40
     await trio.sleep(0.1)
     bucket.confirm(server.call(0))
     assert not bucket.uncertain
     assert bucket.available() == 100
+
+
+async def test_a_doubt_that_arises_while_token_is_asked_stays(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """The answer on its way knows nothing of a call that was lost after it was sent for."""
+    server = Server(tokens=100)
+    bucket = make_bucket(server)
+    with await bucket.take(10):
+        pass
+    sent_for = bucket.doubted
+
+    with await bucket.take(5):
+        pass
+    bucket.confirm(server.call(0), sent_for)
+
+    assert bucket.uncertain
+    assert bucket.available() == 95
 
 
 async def test_answers_that_overtake_each_other_do_not_raise_the_count(
@@ -357,7 +376,7 @@ def test_never_spends_beyond_the_servers_count(
     """Whatever overlaps, is lost or cancelled: no call we admit drives the server below zero."""
 
     async def main() -> None:
-        server = Server(rate=rate, tokens=tokens)
+        server = Server(rate=rate, tokens=min(tokens, 60 * rate))  # more than that it never holds
         bucket = make_bucket(server)
         start = server.tokens
 

@@ -90,8 +90,9 @@ class Spender:
             if self._asked != asked and self._unanswered is not None:
                 raise self._unanswered  # asked while we waited
             self._asked += 1
+            doubted = self.bucket.doubted
             try:
-                self.bucket.confirm(await self.client.token())
+                self.bucket.confirm(await self.client.token(), doubted)
             except KeepaError as error:
                 self._unanswered = error
                 raise
