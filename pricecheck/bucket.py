@@ -221,7 +221,8 @@ class Bucket:
     def confirm(self, envelope: Envelope, doubted: int | None = None) -> None:
         """Take over the answer of a /token call; `doubted` is what was in doubt when it was sent.
 
-        Without it all is settled. No other answer settles a doubt: it may have been written before the lost call was charged.
+        Without it all is settled. No other answer settles a doubt: it may have been written
+        before the lost call was charged.
         """
         self._confirmed = True
         self._doubted -= self._doubted if doubted is None else doubted
