@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pricecheck
 from scripts.benchmarks.figures import Row, at_most, median_seconds, milliseconds
 from scripts.benchmarks.processes import daemon, simulator, some_products, write_home
 
@@ -17,7 +19,11 @@ _MOST = 2
 
 
 def measure() -> Iterator[Row]:
-    """Run them and the bare import of click in turn, against a daemon that is running."""
+    """Run them and the bare import of click in turn, against a daemon that is running.
+
+    Compiled, as pip compiles click and whatever else it installs.
+    """
+    compileall.compile_dir(Path(pricecheck.__file__).parent, quiet=1)
     with (
         tempfile.TemporaryDirectory(prefix="pricecheck-bench-") as directory,
         simulator("--refill-rate", "0") as url,
