@@ -34,6 +34,9 @@ _TICK_SLACK_S: Final = 0.1
 _PATIENCE_S: Final = 120.0
 """How much earlier a caller must have come to go before one of the next higher priority."""
 
+_LATEST_MS: Final = 5 * _MINUTE_MS
+"""How late an answer may come behind a later one."""
+
 _UNKNOWN_RETRY_S: Final = 60.0
 """How long a waiting caller sleeps where no refill is in sight, unless woken before."""
 
@@ -156,7 +159,8 @@ class Bucket:
         """Let a call's real cost change the estimate: a dearer one at once, a cheaper slowly."""
         if units <= 0 or consumed < 0:
             return
-        seen, known = consumed / units, self._costs[operation]
+        # Never beyond what one call may cost: it would not be made again, and nothing be learned.
+        seen, known = min(consumed / units, self.limit), self._costs[operation]
         self._costs[operation] = seen if seen > known else known + (seen - known) * 0.2
 
     async def take(self, cost: int, priority: int = 0) -> Reservation:
@@ -212,7 +216,7 @@ class Bucket:
         known = self._envelope
         self._ledger.add(envelope)
         bare = not envelope.timestamp_ms  # as some 429 bodies are: take it as the newest
-        if known is None or bare or envelope.timestamp_ms > known.timestamp_ms:
+        if known is None or bare or _is_newer(envelope, known):
             self._adopt(envelope)
         elif envelope.timestamp_ms == known.timestamp_ms:
             self._level = min(self._level, envelope.tokens_left)
@@ -306,6 +310,9 @@ class _Ledger:
 
     def add(self, envelope: Envelope) -> None:
         last = self._last
+        if last and envelope.timestamp_ms and _is_other_clock(envelope, last):
+            self._differences.clear()
+            last = None
         if not envelope.timestamp_ms or (last and envelope.timestamp_ms < last.timestamp_ms):
             # Written before the newest: that count held this call already.
             self._note(last.timestamp_ms if last else 0, -envelope.tokens_consumed)
@@ -328,6 +335,15 @@ class _Ledger:
         self._differences.append((at_ms, missing))
         while self._differences[0][0] < at_ms - _HOUR_MS:
             self._differences.popleft()
+
+
+def _is_newer(one: Envelope, other: Envelope) -> bool:
+    return one.timestamp_ms > other.timestamp_ms or _is_other_clock(one, other)
+
+
+def _is_other_clock(one: Envelope, other: Envelope) -> bool:
+    """Whether an answer is so much older that Keepa's clock must have been put back since."""
+    return one.timestamp_ms < other.timestamp_ms - _LATEST_MS
 
 
 def _carried(envelope: Envelope, until_ms: int) -> float:

@@ -62,6 +62,7 @@ def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None
     """
     settings = config.load(path)
     key = key or settings.api_key()
+    open_client(settings, key, CallLog(settings.config.time))  # a proxy may not hold
     prices = settings.config.prices
     watched = watchlist.load(
         settings.watchlist,

@@ -68,7 +68,7 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
             "zombies",
             "warning",
             f"{zombie.kind} {zombie.name} looks like an older deployment: {zombie.proof}",
-            "stop and remove it if it is one: it eats the same tokens",
+            "stop and remove it if it is one: it may eat the same tokens",
         )
         for zombie in zombies
     ]

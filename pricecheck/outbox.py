@@ -349,12 +349,16 @@ class Outbox:
     ) -> int:
         """Delete what has been kept long enough; return how many records went.
 
+        Keepa's dead letters older than `before_ms` go too: what they hold was asked for again.
         Those are: records older than `before_ms` that every one of `relays` has acknowledged
         (all that old, with no relays), and the oldest metrics beyond `metrics_cap` that some
         relay has not acknowledged. At most `limit` go at a time, so that a commit never waits
         long: call again while it returns `limit`.
         """
         with self._transaction() as db:
+            db.execute(
+                "DELETE FROM dead_letters WHERE source = 'keepa' AND at_ms < ?", (before_ms,)
+            )
             cursors = dict(db.execute("SELECT name, cursor FROM relays"))
             acknowledged = min((cursors.get(relay, 0) for relay in relays), default=_last_seq(db))
             aged = db.execute(

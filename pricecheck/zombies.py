@@ -17,9 +17,14 @@ from typing import Final
 
 import msgspec
 
+from pricecheck.logs import redacted
+
 # A keeper of its own, not a zookeeper's.
 _LOOKS: Final = re.compile(r"(?<![a-z])(keepa|keeper)|price-?check", re.IGNORECASE)
 _OURS: Final = re.compile(r"^pricecheck(@[^.]*)?\.service$")
+_SECRET: Final = re.compile(
+    r"((?:key|token|secret|passw(?:or)?d)[a-z_-]*(?:=|\s+))[^\s&\"']+", re.IGNORECASE
+)
 _CRON: Final = (
     "etc/crontab",
     "etc/cron.d/*",
@@ -76,7 +81,7 @@ def _units(root: Path) -> Iterator[Zombie]:
         for file in sorted((root / folder).glob("*.service")):
             started = [line for line in _lines(file) if line.startswith("ExecStart=")]
             if not _LOOKS.search(file.name) and any(map(_LOOKS.search, started)):
-                yield Zombie("unit", file.name, started[0])
+                yield Zombie("unit", file.name, _without_secrets(started[0]))
 
 
 def _cron_lines(root: Path) -> Iterator[Zombie]:
@@ -84,7 +89,8 @@ def _cron_lines(root: Path) -> Iterator[Zombie]:
         for file in sorted(root.glob(pattern)):
             for line in _lines(file):
                 if _LOOKS.search(line) and not line.lstrip().startswith("#"):
-                    yield Zombie("cron line", f"/{file.relative_to(root)}", line.strip())
+                    name = f"/{file.relative_to(root)}"
+                    yield Zombie("cron line", name, _without_secrets(line.strip()))
 
 
 def _processes(proc: Path) -> Iterator[Zombie]:
@@ -99,7 +105,12 @@ def _processes(proc: Path) -> Iterator[Zombie]:
         # Who runs what: further words may name files of ours, as an editor's do.
         started = " ".join(words[:_WORDS])
         if pid not in spared and _LOOKS.search(started) and not _is_ours(words):
-            yield Zombie("process", f"pid {pid}", started)
+            yield Zombie("process", f"pid {pid}", _without_secrets(started))
+
+
+def _without_secrets(command: str) -> str:
+    """Mask what a command line says after words such as key= or --token, and what we know."""
+    return redacted(_SECRET.sub(r"\1***", command))
 
 
 def _is_ours(words: list[str]) -> bool:

@@ -94,6 +94,19 @@ def test_cron_lines_are_found_wherever_cron_looks(root: Path, programs: Path) ->
     ]
 
 
+def test_what_stands_behind_key_or_token_is_not_shown(root: Path, programs: Path) -> None:
+    """An old deployment's command line may well hold the API key."""
+    assert programs.exists()
+    put(root, "etc/crontab", "* * * * * root keepa --key=planted-1 --api_token planted-2 -v\n")
+    put(root, "proc/5000001/cmdline", "keepa.py\0https://x/?key=planted-3&domain=3\0")
+
+    proofs = [zombie.proof for zombie in find_zombies(root)]
+
+    assert len(proofs) == 2
+    assert "planted" not in "".join(proofs)
+    assert proofs[0].endswith("keepa --key=*** --api_token *** -v")
+
+
 def test_containers_are_found_by_name_and_image(root: Path, programs: Path) -> None:
     """Stopped ones too, for they come back with the machine."""
     program(

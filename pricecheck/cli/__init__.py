@@ -72,7 +72,9 @@ def _pricecheck() -> None:
 def main() -> None:
     """Run the command line; an operator's fault is a sentence, a remedy and an exit code."""
     try:
-        _pricecheck(prog_name="pricecheck")
+        # click itself knows only whether somebody watches.
+        colour = False if os.environ.get("NO_COLOR") else None
+        _pricecheck(prog_name="pricecheck", color=colour)
     except PricecheckError as error:
         # systemd reads the priority, where it reads at all.
         priority = "<3>" if "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty() else ""

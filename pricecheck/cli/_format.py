@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,6 +17,11 @@ _GIVES_WAY: Final = ("Title", "Reason")
 """The columns that are cut where the terminal is too narrow."""
 
 _SIZES: Final = ("B", "kB", "MB", "GB")
+
+
+def in_colour() -> bool:
+    """Tell whether to print in colour: to people, unless NO_COLOR (no-color.org) says not to."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def amount(minor: int | None, currency: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from pricecheck.cli._format import in_colour
 from pricecheck.cli._options import (
     DURATION,
     config_option,
@@ -131,7 +132,7 @@ def _plot(changes: list[Change], now: float) -> None:
             figure.draw(signal.label(label) if label else signal)
             label = ""  # the legend names a type once, whatever its gaps
     figure.legend()
-    figure.show(colorless=not sys.stdout.isatty())
+    figure.show(colorless=not in_colour())
     click.echo(newest.title or "")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from pricecheck.cli._format import amount, print_table
+from pricecheck.cli._format import amount, in_colour, print_table
 from pricecheck.cli._options import config_option, domain_option, json_option
 from pricecheck.durations import format_duration
 
@@ -241,7 +240,7 @@ def _plot(plan: _Plan) -> None:
         figure.draw(figure.signal(sizes, ages, marker="braille").lines().label(name))
     figure.legend()
     click.echo()
-    figure.show(colorless=not sys.stdout.isatty())
+    figure.show(colorless=not in_colour())
 
 
 def _explain(plan: _Plan, asin: str, market: Marketplace | None, *, as_json: bool) -> None:

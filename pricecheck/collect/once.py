@@ -67,10 +67,10 @@ async def check_once(
         bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
         spender = Spender(client, bucket, outbox, calls, config.time)
         await spender.settle_doubts()
-        most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate("product")))
         done = 0
         heartbeat = Heartbeat(math.inf, lambda: tell(done, heartbeat.why))
         while done < len(watches):
+            most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate("product")))
             some = watches[done : done + most]
             names = [watch.asin for watch in some]
             await spender.spend(

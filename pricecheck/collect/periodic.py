@@ -35,8 +35,11 @@ async def periodically(
     now_ms = spender.time.now_ms
     # A mark that lies ahead was set by a clock that has been put right since.
     due_ms = 0 if marked_ms is None else min(marked_ms, now_ms()) + every_s * 1000
+    wait_ms = every_s * 1000
     while True:
-        while (left_ms := due_ms - now_ms()) > 0:
+        # Never longer than meant: the clock may be put back while we wait.
+        while (left_ms := min(due_ms - now_ms(), wait_ms)) > 0:
+            due_ms = now_ms() + left_ms
             now = trio.current_time()
             heartbeat.expect(now + left_ms / 1000, f"next at {to_rfc3339(due_ms)[:16]}Z")
             await trio.sleep(min(left_ms / 1000, _NAP_S))
@@ -47,6 +50,6 @@ async def periodically(
             trouble.begin(error)
             wait_ms = every_s * 1000
         except (KeepaError, TooExpensiveError, NoRefillError) as error:
-            wait_ms = trouble.begin(error)
+            wait_ms = trouble.begin(error, paid_most_ms=every_s * 1000)
         heartbeat.beat()
         due_ms = now_ms() + wait_ms

@@ -70,13 +70,16 @@ class PriceCollector:
         self._derived = derived
         self._prices = prices
         self._concurrency = concurrency
+        # A fifteenth of the shortest wait: a product is not due again as soon as it is checked.
+        shortest_s = min((watch.every_s for watch in watches), default=prices.every)
+        self._soon_ms = min(_MINUTE_MS, min(shortest_s, prices.min_every) * 1000 // 15)
         self._others = others
         self._planner: Planner | AdaptivePlanner = Planner((), {})
         self._promised = 0.0  # tokens for what was picked and is not yet reserved
         self._absent = self._changes = self._set_aside = 0
         self._most = MAX_ASINS  # halved when answers fail, so that less is lost with the next
         self._refusals = 0  # of single products, since one was taken
-        self._paused_until_ms = 0
+        self._paused_until = 0.0  # trio's time, which no clock that is put right moves
         self._probing = trio.Lock()
         self._put_back = trio.Event()
 
@@ -136,17 +139,17 @@ class PriceCollector:
             return
         now = self._now()
         self._planner.steer(now, self._purse())
-        # What falls due within the next minute goes along: fewer calls, nothing late.
-        batch = self._planner.pick(now + _MINUTE_MS, self._batch_size())
+        # What falls due soon goes along: fewer calls, nothing late.
+        batch = self._planner.pick(now + self._soon_ms, self._batch_size())
         if batch is None:
             await self._await_due(heartbeat, self._planner.due_in(now))
         else:
             await self._check(batch, heartbeat)
 
     async def _await_pause(self, heartbeat: Heartbeat) -> None:
-        while (left_ms := self._paused_until_ms - self._now()) > 0:
-            heartbeat.expect(trio.current_time() + left_ms / 1000, "pausing after a failed call")
-            await trio.sleep(left_ms / 1000)
+        while self._paused_until > trio.current_time():
+            heartbeat.expect(self._paused_until, "pausing after a failed call")
+            await trio.sleep_until(self._paused_until)
 
     async def _await_due(self, heartbeat: Heartbeat, due_ms: int | None) -> None:
         if due_ms is None:
@@ -207,7 +210,7 @@ class PriceCollector:
                 self.trouble.end()
                 self._most = min(self._most * 2, MAX_ASINS)
                 self._planner.done(part, self._now())
-            if self._paused_until_ms > self._now():
+            if self._paused_until > trio.current_time():
                 for rest in parts:
                     self._retry(rest)
                 return
@@ -284,13 +287,14 @@ class PriceCollector:
 
     def _pause(self, error: PricecheckError) -> None:
         """Let all workers wait; calls that fail together make one pause."""
-        now = self._now()
-        if self._paused_until_ms <= now:
-            self._paused_until_ms = now + self.trouble.begin(error)
+        now = trio.current_time()
+        if self._paused_until <= now:
+            self._paused_until = now + self.trouble.begin(error) / 1000
 
     def _retry(self, watches: Sequence[Watch], *, alone: bool = False) -> None:
         """Plan products for after the pause; one that may be the culprit for later."""
-        at = max(self._now(), self._paused_until_ms)
+        pause_s = max(0.0, self._paused_until - trio.current_time())
+        at = self._now() + round(pause_s * 1000)
         if alone:
             tenth_ms = watches[0].every_s * 100
             at += min(tenth_ms, _LONE_RETRY_MS)

@@ -20,7 +20,7 @@ from pricecheck.bucket import Bucket, NoRefillError, Reservation
 from pricecheck.collect.calls import CallLog
 from pricecheck.errors import StoreError
 from pricecheck.keepa.client import KeepaClient
-from pricecheck.keepa.errors import KeepaError, UnreachableError
+from pricecheck.keepa.errors import KeepaError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.keepa.wire import Envelope
 from pricecheck.logs import kv
@@ -223,11 +223,11 @@ class Spender:
             except KeepaError as error:
                 if error.envelope is not None:
                     reservation.settle(error.envelope)
-                elif isinstance(error, UnreachableError) or not error.paid:
+                elif not error.paid:
                     reservation.release()
                 await self._save_metrics()
                 raise
-            if answer.envelope is not None:
+            if answer.envelope is not None and not answer.envelope.is_blank:
                 reservation.settle(answer.envelope)
                 self.bucket.learn(operation, units, answer.envelope.tokens_consumed)
         return answer

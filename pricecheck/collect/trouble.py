@@ -29,11 +29,16 @@ class Trouble:
         self.reason: str | None = None  # of the last failure; None when there is no trouble
         self._failures = 0
 
-    def begin(self, error: PricecheckError) -> int:
-        """Note a failure; return how many milliseconds to wait before the next try."""
+    def begin(self, error: PricecheckError, *, paid_most_ms: int = _SHORT_MS) -> int:
+        """Note a failure; return how many milliseconds to wait before the next try.
+
+        After a call that was paid for all the same the waits grow up to `paid_most_ms`.
+        """
         asked_ms = (error.retry_after_ms if isinstance(error, KeepaError) else None) or _MINUTE_MS
         first_ms = asked_ms if asked_ms <= _SHORT_MS else _MINUTE_MS
         most_ms = min(max(asked_ms, _SHORT_MS), _LONG_MS)
+        if isinstance(error, KeepaError) and error.was_charged:
+            most_ms = max(most_ms, paid_most_ms)
         pause_ms = min(first_ms << min(self._failures, 16), most_ms)
         self._failures += 1
         reason = redacted(str(error))

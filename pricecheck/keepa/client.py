@@ -160,6 +160,11 @@ class KeepaClient:
     async def token(self) -> wire.Envelope:
         """Ask for the bucket's state; free of tokens."""
         _, envelope = await self._call("token", {}, _figures)
+        if envelope.is_blank:
+            raise errors.KeyRejectedError(
+                "Keepa tells no tokens and no refill for this key",
+                remedy="check key and plan at keepa.com/#!api",
+            )
         return envelope
 
     async def products(

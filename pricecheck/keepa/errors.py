@@ -48,6 +48,11 @@ class KeepaError(PricecheckError):
         """How long to wait before the same request, or None when it can only fail again."""
         return self.default_retry_ms
 
+    @property
+    def was_charged(self) -> bool:
+        """Whether tokens went for it: by its own figures, or by all that is known of its kind."""
+        return self.envelope.tokens_consumed > 0 if self.envelope is not None else self.paid
+
 
 class UnreachableError(KeepaError):
     """No request reached Keepa: no route, no name, connection refused, no TLS, led elsewhere."""
