@@ -7,6 +7,7 @@ anew when SIGHUP brings new ones; those that do not hold change nothing.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import logging
 import math
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 _HOUR_S: Final = 3600
 _RETAIN_BITE: Final = 10_000
 _LAST_WRITES_S: Final = 60
+_M_MMAP_THRESHOLD: Final = -3  # mallopt(3); once set, glibc no longer raises it by itself
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -77,6 +79,7 @@ def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None
 def run(path: Path | None, *, strict: bool = False) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises PricecheckError when it can't start."""
     plan = read_plan(path, strict=strict)
+    _give_memory_back()
     faulthandler.enable()  # systemd's watchdog kills by SIGABRT: every stack into the journal
     logs.setup(plan.settings.config.log_level)
     logs.redact(plan.key)
@@ -93,6 +96,12 @@ def run(path: Path | None, *, strict: bool = False) -> None:
             trio.run(daemon.run, clock=clock_of(time))
         finally:
             outbox.close()
+
+
+def _give_memory_back() -> None:
+    """Have glibc map large blocks, so that an answer's megabytes go back to the system with it."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 class Daemon:

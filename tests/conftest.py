@@ -12,10 +12,26 @@ import pytest
 import trio
 from hypothesis import settings
 
+from pricecheck import logs
+
 from .daemons import House, Service
 
 settings.register_profile("pricecheck", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("pricecheck")
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's secrets are hidden in that test only."""
+    monkeypatch.setattr(logs, "_secrets", {})
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy of the machine's comes between."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import msgspec
 from pricecheck import config
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery
-from pricecheck.keepa.tables import PRICES, SERIES, Marketplace, PriceType
+from pricecheck.keepa.tables import PRICE_TYPES, PRICES, SERIES, Marketplace, PriceType
 from pricecheck.keepa.time import from_unix_ms, to_rfc3339, to_unix_ms
 from pricecheck.records import Change, Price, percent_change
 from pricecheck.rhythm import Rhythm, follow
@@ -26,6 +26,8 @@ _DAY_MINUTES: Final = 24 * 60
 _SALES = SERIES["SALES"]
 _RATING = SERIES["RATING"]
 _REVIEWS = SERIES["COUNT_REVIEWS"]
+# By csv index; None for what is no price.
+_PRICE_NAMES = [series.name if series in PRICES else None for series in PRICE_TYPES]
 _STATISTICS = ("avg", "avg30", "avg90", "avg180", "avg365", "min", "max")
 
 
@@ -134,7 +136,10 @@ def learn(
     begin = minute
     for series in PRICES:
         seen = last.get(series.name)
-        history = wire.points(product, series, seen.minute if seen else since)
+        # What lies before the point that was seen was read when it was.
+        history = wire.points(
+            product, series, seen.minute if seen else since, only_tail=seen is not None
+        )
         if history:
             now[series.name] = history[-1]
             begin = min(begin, history[0].minute)
@@ -272,14 +277,13 @@ def _statistics(stats: wire.Stats | None) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name in _STATISTICS if stats else ():
         row = getattr(stats, name) or ()
-        values = {}
-        for series in PRICES:
-            cell = row[series.index] if series.index < len(row) else None
-            if isinstance(cell, list):  # min and max are pairs of time and value
-                cell = cell[-1] if cell else None
-            number = wire.value(cell)
-            if number is not None:
-                values[series.name] = number
+        if name in ("min", "max"):  # pairs of time and value
+            row = [cell[-1] if cell else None for cell in row]
+        values = {
+            price: cell
+            for price, cell in zip(_PRICE_NAMES, row, strict=False)
+            if price and cell is not None and cell >= 0
+        }
         if values:
             found[name] = values
     return found

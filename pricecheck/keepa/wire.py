@@ -151,6 +151,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     envelope: Envelope | None  # None when the answer has no token figures, or odd ones
     fault: Fault | None
+    read: list[Product]  # where each of them fits; else none, and they are in `products`
     products: list[msgspec.Raw]
     deals: msgspec.Raw
     bestsellers: msgspec.Raw
@@ -175,6 +176,10 @@ class _Body(msgspec.Struct, frozen=True, rename="camel"):
     best_sellers_list: msgspec.Raw = _NULL
 
 
+class _FittingBody(_Body, frozen=True, rename="camel"):
+    products: list[Product | None] | None = None  # type: ignore[assignment]
+
+
 _FIGURES: Final = dict(
     zip(_Body.__struct_fields__, Envelope.__struct_encode_fields__, strict=False)
 )
@@ -197,6 +202,7 @@ class _MaybeBestsellers(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _body = msgspec.json.Decoder(_Body)
+_fitting_body = msgspec.json.Decoder(_FittingBody)
 _product: msgspec.json.Decoder[Product | None] = msgspec.json.Decoder(Product | None)
 _deal_list: msgspec.json.Decoder[_DealList | None] = msgspec.json.Decoder(_DealList | None)
 _deal: msgspec.json.Decoder[Deal | None] = msgspec.json.Decoder(Deal | None)
@@ -215,11 +221,19 @@ def decode(body: bytes) -> Answer:
 
     Raises WireError.
     """
-    part = _decode(_body, body)
+    part: _Body
+    try:
+        # As good as always each product fits, and one pass is half the work of two.
+        part = fitting = _fitting_body.decode(body)
+        read, raw = [one for one in fitting.products or () if one is not None], []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        part = _decode(_body, body)
+        read, raw = [], part.products or []
     return Answer(
         envelope=_envelope(part),
         fault=_fault_of(part.error),
-        products=part.products or [],
+        read=read,
+        products=raw,
         deals=part.deals,
         bestsellers=part.best_sellers_list,
     )
@@ -230,7 +244,8 @@ def products(answer: Answer) -> tuple[list[Product], list[Misfit]]:
 
     A null among them is one of Keepa's ways of saying that there is no such product.
     """
-    return _each(_product, answer.products)
+    good, bad = _each(_product, answer.products)
+    return answer.read + good, bad
 
 
 def deals(answer: Answer) -> tuple[list[Deal], list[Misfit]]:
@@ -247,16 +262,23 @@ def bestsellers(answer: Answer) -> BestsellersList | None:
     return BestsellersList(found.asin_list, found.last_update)
 
 
-def points(product: Product, series: PriceType, since: int = 0) -> list[Point]:
+def points(
+    product: Product, series: PriceType, since: int = 0, *, only_tail: bool = False
+) -> list[Point]:
     """Return a price type's history from the last point before `since` (Keepa minutes) on.
 
     Oldest first; empty where Keepa has none. Raises WireError when the series is not whole
-    pairs (triples) in order of time.
+    pairs (triples) in order of time; `only_tail` leaves what was before unread.
     """
     if product.csv is None or series.index >= len(product.csv):
         return []
-    flat = _decode(_series, product.csv[series.index]) or []
+    raw = product.csv[series.index]
+    if raw == _NULL:
+        return []
     width = 3 if series.with_shipping else 2
+    flat = _tail(raw, since, width) if only_tail else None
+    if flat is None:
+        flat = _decode(_series, raw) or []
     if len(flat) % width:
         raise WireError(f"csv[{series.index}] ({series.name}) is not a list of {width}-tuples")
     times = _times(flat[::width], series)
@@ -291,6 +313,19 @@ def value(number: int | None) -> int | None:
 
 
 _TAIL_BYTES: Final = 100
+_LONG_TAIL_BYTES: Final = 256
+
+
+def _tail(raw: msgspec.Raw, since: int, width: int) -> list[int | None] | None:
+    """Return the end of a series, from some point before `since` on; None where it has none."""
+    text = bytes(raw)
+    cut = text.find(b",", max(0, len(text) - _LONG_TAIL_BYTES))
+    # All numbers counted, the tail's own count tells where in a point it begins.
+    if cut < 0 or (text.count(b",") + 1) % width:
+        return None
+    flat = _decode(_series, b"[" + text[cut + 1 :]) or []
+    flat = flat[len(flat) % width :]
+    return flat if flat and flat[0] is not None and flat[0] < since else None
 
 
 def _envelope(body: _Body) -> Envelope | None:

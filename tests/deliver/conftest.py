@@ -17,7 +17,6 @@ import h11
 import pytest
 import trio
 
-from pricecheck import logs
 from pricecheck.config import Names
 from pricecheck.deliver.relay import Relay
 from pricecheck.deliver.sink import Limits, Receipt, SinkError
@@ -243,20 +242,6 @@ async def _answer_one(
         + connection.send(h11.Data(data=answer.body))
         + connection.send(h11.EndOfMessage())
     )
-
-
-@pytest.fixture(autouse=True)
-def _no_secrets_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's secrets are hidden in that test only."""
-    monkeypatch.setattr(logs, "_secrets", {})
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy of the machine's comes between."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 # The real servers.

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 
-from pricecheck import logs
 from pricecheck.keepa.client import Call, KeepaClient, Timeouts
 from pricecheck.simulator.server import serve
 from pricecheck.simulator.settings import Settings
@@ -21,20 +20,6 @@ Converse = Callable[[trio.SocketStream], Awaitable[None]]
 Listen = Callable[[Converse], Awaitable[str]]
 
 KEY = "the/key+of=these&tests"
-
-
-@pytest.fixture(autouse=True)
-def _no_secrets_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's key is hidden in that test only."""
-    monkeypatch.setattr(logs, "_secrets", {})
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy of the machine's comes between."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

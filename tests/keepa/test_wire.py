@@ -500,3 +500,28 @@ def test_recorded_answers_decode() -> None:
                 assert [-1 if p.price is None else p.price for p in history] == [
                     max(price, -1) for price in (flat or [])[1::width]
                 ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 10**7), st.integers(-1, 999))),
+    st.integers(0, 10**7),
+    st.sampled_from((NEW, BUY_BOX)),
+    st.integers(0, 300),
+)
+def test_a_tail_read_alone_is_the_end_of_the_whole_history(
+    steps: list[tuple[int, int, int]], begin: int, price_type: PriceType, place: int
+) -> None:
+    """From the last point before any of its times on, whatever numbers look like times."""
+    minutes = [begin + sum(gap for gap, *_ in steps[: i + 1]) for i in range(len(steps))]
+    flat = [
+        number
+        for minute, (_, price, shipping) in zip(minutes, steps, strict=True)
+        for number in (minute, price, shipping)[: 3 if price_type.with_shipping else 2]
+    ]
+    csv = [*[None] * price_type.index, flat]
+    product = msgspec.json.decode(json.dumps({"asin": ASIN, "csv": csv}), type=Product)
+    since = minutes[place % len(minutes)] if minutes else begin
+
+    tail = wire.points(product, price_type, since, only_tail=True)
+
+    assert tail == wire.points(product, price_type, since)
