@@ -18,3 +18,9 @@ def tokens_a_day(config: Config, watchlist: Watchlist) -> dict[str, float]:
     needs |= {rule.name: rule.pages * costs["deal"] * _DAY_S / rule.every for rule in config.deals}
     needs |= {rule.name: costs["bestsellers"] * _DAY_S / rule.every for rule in config.bestsellers}
     return needs
+
+
+def most_for_prices(config: Config, watchlist: Watchlist) -> float:
+    """Return the tokens a day that prices take at most: every product as often as it may be."""
+    shortest = (min(watch.every_s, config.prices.min_every) for watch in watchlist.watches)
+    return config.prior_costs["product"] * sum(_DAY_S / wait_s for wait_s in shortest)

@@ -29,7 +29,7 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     """
     from pricecheck.daemon import read_plan
     from pricecheck.deliver.configured import configured_sinks
-    from pricecheck.needs import tokens_a_day
+    from pricecheck.needs import most_for_prices, tokens_a_day
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
     sinks = configured_sinks(plan.settings)
@@ -51,4 +51,10 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     total = sum(needs.values())
     for name, tokens in needs.items():
         click.echo(f"spends     {tokens:10,.0f} tokens a day for {name}")
-    click.echo(f"           {total:10,.0f} in all; {total / 1440:,.1f} a minute")
+    click.echo(f"           {total:10,.0f} in all")
+    if plan.settings.config.prices.mode == "adaptive":
+        most = most_for_prices(plan.settings.config, watched)
+        click.echo(
+            f"           and what is left, up to {most:,.0f} a day for prices, goes where prices "
+            "change:\n           `pricecheck plan` shows what comes of it"
+        )
