@@ -415,3 +415,26 @@ def test_never_spends_beyond_the_servers_count(
         assert bucket.state().waiting == 0
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_keepas_clock_that_is_put_back_is_followed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """An answer older by minutes is no straggler: its count is the new truth."""
+    bucket = make_bucket()
+    bucket.confirm(Envelope(10_000_000, tokens_left=900, refill_in_ms=60_000, refill_rate=20))
+
+    bucket.observe(Envelope(1_000_000, tokens_left=200, refill_in_ms=60_000, refill_rate=20))
+
+    assert bucket.available() == 200
+    assert bucket.state().foreign_per_hour == 0
+
+
+async def test_one_dear_answer_locks_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """A unit is never learned to cost more than one call may: it would not be asked again."""
+    bucket = make_bucket(Server(rate=20), max_call_cost=200)
+
+    bucket.learn("deal", 1, 300)
+
+    assert bucket.estimate("deal") == 200
+    (await bucket.take(bucket.estimate("deal"))).release()

@@ -184,3 +184,39 @@ async def test_a_clock_that_jumps_ahead_is_noticed(
     await run_for(700, rounds, outbox, Jumping(), trouble)
 
     assert rounds.times == [0, 600]
+
+
+class PutRight(MockTime, frozen=True):
+    """A wall clock that runs thirty days ahead, and is put right after a minute."""
+
+    def now_ms(self) -> int:
+        ahead_ms = 30 * 24 * HOUR * 1000 if self.clock.current_time() < 60 else 0
+        return super().now_ms() + ahead_ms
+
+
+async def test_a_clock_that_is_put_back_delays_no_round_for_long(
+    outbox: Outbox,
+    trouble: Trouble,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was planned by the wrong clock is not waited for."""
+    monkeypatch.setitem(globals(), "MockTime", PutRight)
+    rounds = Rounds()
+
+    await run_for(5 * HOUR, rounds, outbox, autojump_clock, trouble)
+
+    assert len(rounds.times) == 5
+
+
+async def test_what_was_paid_for_in_vain_is_not_bought_again_and_again(
+    outbox: Outbox, trouble: Trouble, autojump_clock: MockClock
+) -> None:
+    """An answer that can't be read costs its tokens each time: the waits grow to the interval."""
+    unreadable = errors.BadAnswerError("no JSON")
+    rounds = Rounds(*[unreadable] * 40)
+
+    await run_for(24 * HOUR, rounds, outbox, autojump_clock, trouble)
+
+    assert len(rounds.times) < 40
+    assert rounds.times[-1] - rounds.times[-2] == HOUR

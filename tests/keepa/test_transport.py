@@ -484,3 +484,11 @@ async def test_a_server_that_speaks_no_http_is_an_error(connect: Connect, listen
 
     with pytest.raises(errors.TimedOutError, match="RemoteProtocolError"):
         await keepa.token()
+
+
+async def test_figures_that_are_all_0_are_not_a_count(listen: Listen, connect: Connect) -> None:
+    """A key without a plan gets them, under 200 and without an error: it is asked again later."""
+    url = await listen(answering(response(b'{"tokensLeft": 0, "refillIn": 0, "refillRate": 0}')))
+
+    with pytest.raises(errors.KeyRejectedError, match="no tokens and no refill"):
+        await (await connect(url)).token()
