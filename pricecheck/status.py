@@ -140,6 +140,8 @@ def _who_may_ask(directory: Path) -> str:
         return "`systemctl status pricecheck` tells whether it runs; otherwise ask as root"
     except (OSError, KeyError):
         return "ask as root"
+    if group == "root":  # whoever joins that group may do far more than ask
+        return "ask as root, or as the user that the daemon runs as"
     return (
         f"ask as root, or as a member of the group {group}: "
         f"`sudo usermod -aG {group} $USER`, then log in anew"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pricecheck.cli._format import print_table, size
-from pricecheck.cli._options import config_option, json_option, stored
+from pricecheck.cli._options import config_option, json_option, say_simulated, stored
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
@@ -104,6 +104,7 @@ def drop_letters(settings: Settings, letters: tuple[str, ...], source: str | Non
 
 def _status(settings: Settings) -> None:
     sinks = [name for name in ("elasticsearch", "kafka") if getattr(settings.config, name)]
+    say_simulated(settings)
     with stored(settings) as outbox:
         click.echo(f"{outbox.path}, {size(outbox.size_bytes())}")
         for kind, count in sorted(outbox.counts().items()):

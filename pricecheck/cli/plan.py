@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pricecheck.cli._format import amount, in_colour, print_table
-from pricecheck.cli._options import config_option, domain_option, json_option
+from pricecheck.cli._options import (
+    config_option,
+    domain_option,
+    json_option,
+    say_simulated,
+    stored,
+)
 from pricecheck.durations import format_duration
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def command(
     delay  from a price change to the check that sees it; longest: the longest wait for one
     """
     plan = _Plan(settings, refill)
+    say_simulated(settings)
     if asin is not None:
         _explain(plan, asin, market, as_json=as_json)
     else:
@@ -77,7 +84,9 @@ class _Plan:
         self.watches: Sequence[Watch] = watchlist.load(
             settings.watchlist, domain=prices.domain, weight=prices.weight, every_s=prices.every
         ).watches
-        self.known, last_refill = _stored(settings)
+        stored_of, last_refill = _stored(settings)
+        watched = {(watch.domain, watch.asin) for watch in self.watches}
+        self.known = {who: seen for who, seen in stored_of.items() if who in watched}
         self.refill = refill or last_refill or _USUAL_REFILL
         self.assumed = not (refill or last_refill)
         self.others = settings.config.others_a_minute(settings.config.prior_costs)
@@ -110,7 +119,6 @@ class _Plan:
 
 def _stored(settings: Settings) -> tuple[dict[tuple[str, str], Seen], float | None]:
     """Return what is stored of products, and the refill that Keepa told last; nothing at first."""
-    from pricecheck.cli._options import stored
     from pricecheck.collect.prices import seen_of
     from pricecheck.errors import StoreError
 

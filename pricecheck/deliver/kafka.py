@@ -356,7 +356,7 @@ _OURS: Final[dict[str, Any]] = _CLIENT | {
 def check_options(settings: config.Kafka, *, sasl_password: str | None = None) -> None:
     """Raise ConfigError for an option that librdkafka does not know or can't take."""
     try:
-        Producer(_OURS | _options(settings, sasl_password))
+        Producer(_OURS | _options(settings, sasl_password), logger=_librdkafka)
     except KafkaException as error:
         raise ConfigError(
             f"kafka.options: {_words(error.args[0])}",
