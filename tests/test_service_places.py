@@ -82,3 +82,18 @@ def test_under_systemd_its_directories_are_used(monkeypatch: pytest.MonkeyPatch)
 
     assert settings.state_directory() == Path("/var/lib/one")
     assert settings.socket_directory() == Path("/run/one")
+
+
+def test_a_command_reads_the_key_that_the_unit_hands_to_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`sudo pricecheck doctor` has no credential, but may read the file."""
+    monkeypatch.setattr("pricecheck.config.settings.SERVICES", tmp_path / "pricecheck")
+    monkeypatch.delenv("KEEPA_API_KEY", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (tmp_path / "pricecheck").mkdir()
+    (tmp_path / "pricecheck" / "keepa-api-key").write_text("the-key\n")
+
+    key = Settings(Config(), tmp_path / "pricecheck" / "pricecheck.toml").api_key()
+
+    assert key == "the-key"

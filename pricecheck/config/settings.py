@@ -95,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True):
             return _sound_key(_read_key(file), str(file))
         if self.config.simulated:
             return SIMULATED_KEY
+        # What systemd hands to the service, a command run by root may read for itself.
+        if self.service and (file := self.folder / KEY_CREDENTIAL).is_file():
+            return _sound_key(_read_key(file), str(file))
         remedy = f"name a file that holds it: keepa.key_file in {self.path or FILE_NAME}"
         if self.service:  # which names that file to systemd
             remedy = f"put it into {self.folder / KEY_CREDENTIAL}, readable by root alone"

@@ -181,3 +181,23 @@ def test_members_of_the_group_may_ask_for_the_status_and_others_are_told_how(
     assert guest.returncode != 0
     assert "no permission" in guest.stderr
     assert "group pricecheck" in guest.stderr
+
+
+def test_doctor_finds_what_an_older_deployment_left(service: Service) -> None:
+    """A planted unit and a planted cron watchdog are named; our own unit is all right."""
+    service.start()
+    service.box.write(
+        "/etc/systemd/system/keepa-scheduler.service", "[Service]\nExecStart=/bin/true\n"
+    )
+    service.box.write("/etc/cron.d/watchdog", "*/5 * * * * root /opt/keeper_watchdog.sh\n")
+    service.box.run("systemctl", "daemon-reload")
+
+    told = service.box.run("pricecheck", "doctor", check=False)
+
+    service.box.run("rm", "/etc/systemd/system/keepa-scheduler.service", "/etc/cron.d/watchdog")
+    service.box.run("systemctl", "daemon-reload")
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert "unit keepa-scheduler.service looks like an older deployment" in told.stdout
+    assert "cron line /etc/cron.d/watchdog looks like an older deployment" in told.stdout
+    assert "pricecheck.service is active" in told.stdout
+    assert "runs the installed" in told.stdout
