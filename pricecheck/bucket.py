@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final
 
@@ -163,13 +163,16 @@ class Bucket:
         seen, known = min(consumed / units, self.limit), self._costs[operation]
         self._costs[operation] = seen if seen > known else known + (seen - known) * 0.2
 
-    async def take(self, cost: int, priority: int = 0) -> Reservation:
+    async def take(
+        self, cost: int, priority: int = 0, on_wait: Callable[[float], None] = lambda seconds: None
+    ) -> Reservation:
         """Wait until `cost` tokens are there and reserve them. Lower priority numbers go first.
 
         Callers are served in order of arrival plus two minutes for each step of priority: first
         come, first served within a priority, and no caller waits for ever behind more important
         ones, for it is overtaken only by those who come within that time. Nobody overtakes by
-        being cheaper. Cancelled, it leaves no trace. Raises TooExpensiveError, before or while
+        being cheaper. `on_wait` is told the seconds that are to be waited, and again whenever that
+        may have changed. Cancelled, it leaves no trace. Raises TooExpensiveError, before or while
         waiting, when the cost is above `limit`, and NoRefillError when it waits in vain.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -185,6 +188,8 @@ class Bucket:
                     return Reservation(self, cost)
                 if self._envelope is not None and self._envelope.effective_rate <= 0:
                     raise NoRefillError
+                ahead = sum(each.cost for each in self._waiters if each.order <= waiter.order)
+                on_wait(self.wait_s(ahead))
                 await self._wait_for_news(waiter)
         finally:
             self._waiters.remove(waiter)
@@ -200,10 +205,6 @@ class Bucket:
             return _UNKNOWN_RETRY_S
         ticks = math.ceil(missing / rate)
         return self._until_tick(trio.current_time()) + (ticks - 1) * 60.0
-
-    def expected_wait_s(self, cost: int) -> float:
-        """Return the seconds until a call of `cost` tokens joining the queue now may be made."""
-        return self.wait_s(cost + sum(waiter.cost for waiter in self._waiters))
 
     def observe(self, envelope: Envelope) -> None:
         """Take over the server's count from any answer.

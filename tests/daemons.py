@@ -91,8 +91,10 @@ class House:
     def configure(self, **sections: str) -> None:
         """Write a config for the service; a section is given by its lines, `rest` comes last."""
         rest = sections.pop("rest", "")
-        # A fixed interval, so that nothing is checked twice while a test looks on.
         lines = {"keepa": f'url = "{self.service.url}"\n', "prices": 'mode = "fixed"\n'}
+        if "every" not in sections.get("prices", ""):
+            # Nothing is to fall due a second time while a test looks on, whatever the hour.
+            lines["prices"] += 'every = "3650d"\n'
         if time := self.service.time:
             lines["simulation"] = "".join(f"{name} = {value}\n" for name, value in time.items())
         for name, more in sections.items():

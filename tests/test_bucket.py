@@ -438,3 +438,24 @@ async def test_one_dear_answer_locks_nothing(autojump_clock: trio.abc.Clock) -> 
 
     assert bucket.estimate("deal") == 200
     (await bucket.take(bucket.estimate("deal"))).release()
+
+
+async def test_whoever_waits_is_told_anew_when_the_wait_grows(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """A call that cost more than was reserved for it delays those behind it; so they say so."""
+    server = Server(rate=5, tokens=100)
+    bucket = make_bucket(server)
+    told: list[float] = []
+
+    async with trio.open_nursery() as nursery:
+        dear = await bucket.take(100)
+        nursery.start_soon(bucket.take, 50, 0, told.append)
+        await trio.testing.wait_all_tasks_blocked()
+        before = told[-1]
+        dear.settle(server.call(250))
+        await trio.testing.wait_all_tasks_blocked()
+
+    assert before == pytest.approx(10 * 60, abs=1)
+    assert max(told) == pytest.approx(40 * 60, abs=1)
+    assert trio.current_time() == pytest.approx(40 * 60, abs=1)

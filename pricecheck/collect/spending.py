@@ -121,14 +121,15 @@ class Spender:
         """
         await self.settle_doubts()
         cost = self.bucket.estimate(operation, units)
-        wait_s = self.bucket.expected_wait_s(cost)
-        if wait_s > 0:
+
+        def declare(wait_s: float) -> None:
             until = self.time.now_ms() + round(wait_s * 1000)
             heartbeat.expect(
                 trio.current_time() + wait_s,
                 f"waiting for {cost:,} tokens until {to_rfc3339(until)[11:16]}",
             )
-        reservation = await self._reserve(cost, priority)
+
+        reservation = await self._reserve(cost, priority, declare)
 
         async def pay() -> A:
             answer = await self._pay(reservation, operation, units, send)
@@ -193,10 +194,12 @@ class Spender:
         if not await self._try_to_commit(Commit(records=metrics)):
             self._calls.put_back(metrics)
 
-    async def _reserve(self, cost: int, priority: Priority) -> Reservation:
+    async def _reserve(
+        self, cost: int, priority: Priority, on_wait: Callable[[float], None]
+    ) -> Reservation:
         """Wait for tokens; whoever is cancelled or draining meanwhile begins no call."""
         try:
-            reservation = await self.bucket.take(cost, priority)
+            reservation = await self.bucket.take(cost, priority, on_wait)
         except NoRefillError:
             self._no_refill = True  # until /token tells otherwise
             raise
