@@ -24,7 +24,7 @@ import msgspec
 from pricecheck.age import Terms, due_wait, worth
 from pricecheck.economy import Settlement, nearness, settle
 from pricecheck.lines import Kind, Line
-from pricecheck.planner import Batch, Purse, Statistics
+from pricecheck.planner import CLOCK_SLACK_MS, Batch, Purse, Statistics
 from pricecheck.rhythm import TYPICAL_RATE, Rhythm
 from pricecheck.watchlist import Watch
 
@@ -52,9 +52,6 @@ wrong by is learned. The most that may come of it, in the logarithm."""
 
 _BRIM_MINUTES: Final = 2
 """A bucket that would overflow in so many minutes is spent from, whatever the price."""
-
-_CLOCK_SLACK_MS: Final = 60_000
-"""How far a clock may step back unnoticed: it delays checks by no more."""
 
 _NOTHING: Final = Rhythm(0)
 _LONGEST_MS: Final = 3650 * _DAY_MS
@@ -141,7 +138,7 @@ class AdaptivePlanner:
         extras, and checked before or not. They are out until `done` or `retry`. None when
         nothing is due, or there are no tokens for it. `most` is at least 1.
         """
-        if now < self._latest - _CLOCK_SLACK_MS:
+        if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
         self._latest = max(self._latest, now)
         chosen = self._due(now)

@@ -14,10 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pricecheck.age import Terms
+from pricecheck.planner import AT_ONCE
 from pricecheck.watchlist import Watch
-
-AT_ONCE: Final = 0
-"""When a product is due that was never checked."""
 
 _SHORT: Final = 32
 

@@ -180,25 +180,12 @@ class Outbox:
 
         Reads page by page: little memory for a million products, and commits may come between.
         """
-        last = 0
-        while page := self._rows(
-            "SELECT number, domain, asin, checked_at_ms FROM states WHERE number > ?"
-            " ORDER BY number LIMIT ?",
-            (last, _PAGE_OF_STATES),
-        ):
-            yield from (row[1:] for row in page)
-            last = page[-1][0]
+        return self._pages_of_states("domain, asin, checked_at_ms")
 
     def product_states(self) -> Iterator[ProductState]:
         """Yield the state of every product, page by page like `checked_at`."""
-        last = 0
-        while page := self._rows(
-            "SELECT number, domain, asin, checked_at_ms, body FROM states WHERE number > ?"
-            " ORDER BY number LIMIT ?",
-            (last, _PAGE_OF_STATES),
-        ):
-            yield from (ProductState(*row[1:]) for row in page)
-            last = page[-1][0]
+        rows = self._pages_of_states("domain, asin, checked_at_ms, body")
+        return (ProductState(*row) for row in rows)
 
     def marks(self) -> dict[str, int]:
         """Return when each task last succeeded, Unix ms by task name."""
@@ -421,6 +408,15 @@ class Outbox:
         total = sum(added.values())
         db.execute("UPDATE relays SET backlog = backlog + ?", (total,))
         return total
+
+    def _pages_of_states(self, columns: str) -> Iterator[Any]:
+        last = 0
+        while page := self._rows(
+            f"SELECT number, {columns} FROM states WHERE number > ? ORDER BY number LIMIT ?",  # noqa: S608  # columns of ours
+            (last, _PAGE_OF_STATES),
+        ):
+            yield from (row[1:] for row in page)
+            last = page[-1][0]
 
     def _domains(self, kind: str, only: str | None) -> list[str]:
         """Return the marketplaces that have records of a kind, or the only one asked for."""

@@ -23,10 +23,10 @@ _PHASES: Final = 360
 """How many phases an interval has: one a minute of six hours. Products that share one are due
 together, which makes full batches, and lets a million products share a few thousand slots."""
 
-_AT_ONCE: Final = 0
+AT_ONCE: Final = 0
 """When a product is due that was never checked."""
 
-_CLOCK_SLACK_MS: Final = 60_000
+CLOCK_SLACK_MS: Final = 60_000
 """How far a clock may step back unnoticed: it delays checks by no more."""
 
 
@@ -92,7 +92,7 @@ class Planner:
         for watch in watches:
             checked = checked_at.get((watch.domain, watch.asin))
             if checked is None:
-                self._put(watch, _AT_ONCE, first=True)
+                self._put(watch, AT_ONCE, first=True)
             else:
                 self._put(watch, next_due(watch, checked), first=False)
 
@@ -109,7 +109,7 @@ class Planner:
         are out until `done` or `retry`. None when nothing is due. `most` is at least 1; `now` may
         lie ahead of the clock, to take along what is due soon.
         """
-        if now < self._latest - _CLOCK_SLACK_MS:
+        if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
         self._latest = max(self._latest, now)
         due = [key for key, queue in self._queues.items() if queue and queue.first_due <= now]
@@ -152,7 +152,7 @@ class Planner:
             due=sum(size for due_ms, size in slots if due_ms <= now),
             next_due_ms=max(now, min(due_ms for due_ms, _ in slots)) if slots else None,
             longest_overdue_ms=max(
-                (now - due_ms for due_ms, _ in slots if _AT_ONCE < due_ms <= now), default=0
+                (now - due_ms for due_ms, _ in slots if AT_ONCE < due_ms <= now), default=0
             ),
         )
 

@@ -14,7 +14,7 @@ from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.supervisor import Heartbeat
 
-_NAP_S: Final = 600.0
+NAP_S: Final = 600.0
 """A jump of the clock is noticed after so many seconds of a longer wait."""
 
 
@@ -42,7 +42,7 @@ async def periodically(
             due_ms = now_ms() + left_ms
             now = trio.current_time()
             heartbeat.expect(now + left_ms / 1000, f"next at {to_rfc3339(due_ms)[:16]}Z")
-            await trio.sleep(min(left_ms / 1000, _NAP_S))
+            await trio.sleep(min(left_ms / 1000, NAP_S))
         try:
             wait_ms = await once() * 1000
             trouble.end()

@@ -19,6 +19,7 @@ from pricecheck.adaptive import AdaptivePlanner, Seen
 from pricecheck.bucket import NoRefillError, TooExpensiveError
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
+from pricecheck.collect.periodic import NAP_S
 from pricecheck.collect.products import Known, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
@@ -37,8 +38,6 @@ from pricecheck.watchlist import Watch
 log = logging.getLogger(__name__)
 
 _MINUTE_MS: Final = 60_000
-_NAP_S: Final = 600.0
-"""A jump of the clock is noticed after so many seconds of a longer wait."""
 
 _LEAST_COST: Final = 0.1
 """Where Keepa asked nothing for what it has nothing on, a check still counts something."""
@@ -156,7 +155,7 @@ class PriceCollector:
             heartbeat.expect(float("inf"), "nothing to watch")
             await trio.sleep_forever()
         else:
-            wait_s = min(max(due_ms / 1000, 1.0), _NAP_S)
+            wait_s = min(max(due_ms / 1000, 1.0), NAP_S)
             heartbeat.expect(trio.current_time() + wait_s, "waiting for the next product due")
             with trio.move_on_after(wait_s):
                 await self._put_back.wait()

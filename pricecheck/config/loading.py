@@ -11,23 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from pricecheck.config import sections
 from pricecheck.config.checks import check, check_values
-from pricecheck.config.sections import (
-    BestsellersRule,
-    Config,
-    Costs,
-    DealRule,
-    Domain,
-    Duration,
-    Elasticsearch,
-    Kafka,
-    Keepa,
-    Names,
-    Outbox,
-    Prices,
-    PriceTypeName,
-    Simulation,
-)
+from pricecheck.config.sections import Config
 from pricecheck.config.settings import FILE_NAME, SERVICES, Settings
 from pricecheck.durations import parse_duration
 from pricecheck.errors import ConfigError, PricecheckError
@@ -89,16 +75,16 @@ def _may_exist(path: Path) -> bool:
 
 def _convert(kind: type, value: Any) -> Any:
     try:
-        if kind is Duration:
-            return Duration(parse_duration(str(value)))
-        if kind is Domain:
-            return Domain(marketplace(str(value)).code)
+        if kind is sections.Duration:
+            return sections.Duration(parse_duration(str(value)))
+        if kind is sections.Domain:
+            return sections.Domain(marketplace(str(value)).code)
     except PricecheckError as error:
         raise ValueError(str(error)) from None
     names = [series.name for series in PRICES]
     if str(value).upper() not in names:
         raise ValueError(f"unknown price type {value!r} (use one of {', '.join(names)})")
-    return PriceTypeName(str(value).upper())
+    return sections.PriceTypeName(str(value).upper())
 
 
 def _explain(path: Path, said: str) -> ConfigError:
@@ -140,15 +126,15 @@ def _known_keys(place: str) -> list[str]:
     """Return the keys of the table that a place such as `deals[0]` names."""
     tables: dict[str, type[msgspec.Struct]] = {
         "": Config,
-        "keepa": Keepa,
-        "costs": Costs,
-        "prices": Prices,
-        "deals": DealRule,
-        "bestsellers": BestsellersRule,
-        "outbox": Outbox,
-        "names": Names,
-        "elasticsearch": Elasticsearch,
-        "kafka": Kafka,
-        "simulation": Simulation,
+        "keepa": sections.Keepa,
+        "costs": sections.Costs,
+        "prices": sections.Prices,
+        "deals": sections.DealRule,
+        "bestsellers": sections.BestsellersRule,
+        "outbox": sections.Outbox,
+        "names": sections.Names,
+        "elasticsearch": sections.Elasticsearch,
+        "kafka": sections.Kafka,
+        "simulation": sections.Simulation,
     }
     return list(tables[re.sub(r"\[.*", "", place)].__struct_fields__)
