@@ -97,7 +97,8 @@ class Outbox:
     """The records with each relay's cursor, product states, dead letters and marks.
 
     (kind, id) is unique. A record stored again with the same body changes nothing; with another
-    body it replaces the old one and goes to the end, so relays see only the newest. Every method
+    body it replaces the old one and goes to the end, so relays see only the newest. Only of alerts
+    the first stands, for nobody wants to be told twice. Every method
     may raise StoreError: DiskFullError when nothing can be written (the outbox stays usable),
     CorruptStoreError when the file turns out to be damaged. Reads only when `open_readonly` made
     it: what writes then raises StoreError.
@@ -386,7 +387,8 @@ class Outbox:
             rows[record.kind, record.id] = (record.kind, record.id, record.key, now, record.body)
         before = _last_seq(db)
         db.executemany(
-            "DELETE FROM records WHERE kind = ?1 AND id = ?2 AND body <> ?5", rows.values()
+            "DELETE FROM records WHERE kind = ?1 AND id = ?2 AND body <> ?5 AND kind <> 'alert'",
+            rows.values(),
         )
         db.executemany(
             "INSERT INTO records (kind, id, key, created_ms, body) VALUES (?1, ?2, ?3, ?4, ?5)"

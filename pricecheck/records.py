@@ -122,6 +122,38 @@ class Deal(msgspec.Struct, frozen=True, kw_only=True):
         return _record("deal", id_, self.asin, self)
 
 
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that rang for a product or a deal. Id: domain:asin:rule:changed_at.
+
+    Prices are with shipping where it is known. The first alert of an id stands: it may have been
+    told already.
+    """
+
+    asin: str
+    domain: str
+    currency: str
+    title: str | None
+    rule: str
+    what: str  # target, drop, rise, low, high, stock or score
+    against: str | None = None  # of a drop or rise: last, avg30 or avg90
+    price_type: str
+    changed_at: str  # when the price became this, or the deal began
+    observed_at: str
+    old_price: int | None = None
+    new_price: int | None
+    target_price: int | None = None  # the watchlist's
+    reference_price: int | None  # what the rule held the new price against
+    change_percent: float | None  # from there, or from the old price where there is none
+    deal_score: float | None = None
+    url: str
+    event_type: str = "price_alert"
+
+    def record(self) -> Record:
+        """Return this alert as a record."""
+        id_ = f"{self.domain}:{self.asin}:{self.rule}:{self.changed_at}"
+        return _record("alert", id_, self.asin, self)
+
+
 class Bestsellers(msgspec.Struct, frozen=True, kw_only=True):
     """The best sellers of a category, best first. Id: domain:category:observed_at."""
 

@@ -73,6 +73,17 @@ category = "Electronics"
 every = "2d"
 top = 10
 
+[[alerts]]
+name = "bargain"
+what = "rise"
+threshold = "12.5 %"
+against = "avg30"
+price_type = "amazon"
+margin = 0
+domains = ["amazon.de", "UK"]
+asins = ["B000000001"]
+cheapest = false
+
 [outbox]
 retention = "30d"
 metrics_cap = 5
@@ -180,7 +191,54 @@ def test_reads_every_key(path: Path) -> None:
         "min_rating": 3.5,
     }
     assert best == {"domain": "UK", "category": "Electronics", "every": 172_800, "top": 10}
+    [alert] = read["alerts"]
+    assert alert == {
+        "name": "bargain",
+        "what": "rise",
+        "threshold": "12.5",
+        "against": "avg30",
+        "price_type": "AMAZON",
+        "margin": 0,
+        "domains": ("DE", "UK"),
+        "asins": ("B000000001",),
+        "cheapest": False,
+    }
     assert read["outbox"] == {"retention": 2_592_000, "metrics_cap": 5}
+
+
+@pytest.mark.parametrize(
+    ("written", "number", "percent"),
+    [('"15%"', 15, True), ('"12.5 %"', 12.5, True), ("15", 15, False), ("9.99", 9.99, False)],
+)
+def test_a_threshold_is_an_amount_or_a_share(
+    path: Path, written: str, number: float, percent: bool
+) -> None:
+    """As it is written."""
+    alert = f'[[alerts]]\nname = "one"\nwhat = "drop"\nthreshold = {written}'
+
+    found = load(path, alert).config.alerts[0].threshold
+
+    assert found is not None
+    assert (float(found), found.percent) == (number, percent)
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a/b", "-a", "x" * 41])
+def test_a_rule_s_name_can_stand_in_an_id(path: Path, name: str) -> None:
+    """So there is no colon in it."""
+    refused(path, f'[[alerts]]\nname = "{name}"\nwhat = "low"')
+
+
+def test_the_watchlist_s_targets_have_a_rule_unless_one_takes_its_place(path: Path) -> None:
+    """It is called target, and each name is there once."""
+    rule = '[[alerts]]\nname = "{}"\nwhat = "{}"\n'
+
+    assert [one.name for one in load(path, "").config.alert_rules] == ["target"]
+    more = load(path, rule.format("again", "stock")).config
+    assert [one.name for one in more.alert_rules] == ["target", "again"]
+    own = load(path, rule.format("target", "target") + "margin = 5").config
+    assert [one.margin for one in own.alert_rules] == [5]
+    twice = rule.format("again", "stock") + rule.format("again", "low")
+    assert "again is there twice" in refused(path, twice).message
 
 
 def test_a_rules_marketplace_is_at_hand(path: Path) -> None:
@@ -195,7 +253,7 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
     keys = {line.split(" =")[0] for line in EVERYTHING.splitlines() if " = " in line}
     sections = (config.Keepa, config.Costs, config.Prices, DealRule, config.BestsellersRule)
 
-    for section in (*sections, config.Outbox):
+    for section in (*sections, config.AlertRule, config.Outbox):
         assert {*section.__struct_fields__} <= keys
 
 
@@ -258,6 +316,27 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
         ('[[bestsellers]]\ndomain = "DE"\ncategory = ""', "bestsellers[0].category", "length"),
         ('[[bestsellers]]\ndomain = "DE"\ncategory = 0', "bestsellers[0].category", ">= 1"),
         ('[[bestsellers]]\ndomain = "DE"\ncategory = 1\ntop = 0', "bestsellers[0].top", ">= 1"),
+        *(
+            (f'[[alerts]]\nname = "one"\n{rule}', key, reason)
+            for rule, key, reason in (
+                ("", "alerts[0]", "what is missing"),
+                ('what = "sale"', "alerts[0].what", "sale"),
+                ('what = "drop"', "alerts[0]", "threshold is missing"),
+                ('what = "score"', "alerts[0]", "threshold is missing"),
+                ('what = "drop"\nthreshold = "ten"', "alerts[0].threshold", "'ten'"),
+                ('what = "drop"\nthreshold = 0', "alerts[0].threshold", "above 0"),
+                ('what = "drop"\nthreshold = true', "alerts[0].threshold", "True"),
+                ('what = "drop"\nthreshold = -1', "alerts[0].threshold", "-1"),
+                ('what = "stock"\nthreshold = 5', "alerts[0].threshold", "stock has none"),
+                ('what = "target"\nthreshold = "5%"', "alerts[0].threshold", "a share of what"),
+                ('what = "low"\nagainst = "avg30"', "alerts[0].against", "drop and rise"),
+                ('what = "low"\nmargin = 51', "alerts[0].margin", "<= 50"),
+                ('what = "low"\nprice_type = "RATING"', "alerts[0].price_type", "RATING"),
+                ('what = "low"\nasins = ["b0"]', "alerts[0].asins[0]", "matching"),
+                ('what = "low"\ndomains = ["XX"]', "alerts[0].domains[0]", "XX"),
+                ('what = "low"\ncheapest = true', "alerts[0].cheapest", "several asins"),
+            )
+        ),
         ("[outbox]\nmetrics_cap = -1", "outbox.metrics_cap", ">= 0"),
         ("[outbox]\nmetrics_cap = 99999999999999999999", "outbox.metrics_cap", "too large"),
         ("[simulation]\ntime_factor = 0", "simulation.time_factor", "> 0"),

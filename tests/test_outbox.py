@@ -152,6 +152,15 @@ class TestCommit:
 
         assert outbox.counts() == {"price": 1, "metric": 1}
 
+    def test_the_first_alert_of_an_id_stands(self, outbox: Outbox) -> None:
+        """Nobody is told twice, whatever a later state of the same thing says."""
+        for body in (b"1", b"2"):
+            outbox.commit(Commit(records=(Record("alert", "a", "a", body),)))
+
+        assert outbox.latest("alert", limit=10) == [b"1"]
+        assert [stored.seq for stored in outbox.read("kafka", **ALL)] == [1]
+        assert outbox.counts() == {"alert": 1}
+
     def test_a_newer_state_and_mark_replace_the_older(self, outbox: Outbox) -> None:
         """There is one state per product and one mark per task."""
         for at_ms, body in ((1, b"1"), (2, b"2")):

@@ -17,6 +17,7 @@ from pricecheck import records
 from pricecheck.records import (
     KINDS,
     TOPICS,
+    Alert,
     Bestsellers,
     Change,
     Deal,
@@ -77,6 +78,24 @@ DEAL = Deal(
     source="keepa",
     url=f"https://www.amazon.de/dp/{ASIN}",
 )
+ALERT = Alert(
+    asin=ASIN,
+    domain="DE",
+    currency="EUR",
+    title="Tastatur",
+    rule="bargain",
+    what="drop",
+    against="avg90",
+    price_type="NEW",
+    changed_at="2025-06-15T14:00:00Z",
+    observed_at=AT,
+    old_price=5500,
+    new_price=4499,
+    target_price=4500,
+    reference_price=5400,
+    change_percent=-16.69,
+    url=f"https://www.amazon.de/dp/{ASIN}",
+)
 BEST = Bestsellers(
     domain="DE",
     category="340843031",
@@ -108,6 +127,7 @@ METRIC = Metric(
         (PRICE, "price", f"DE:{ASIN}:{AT}", ASIN),
         (CHANGE, "change", f"DE:{ASIN}:BUY_BOX_SHIPPING:2025-06-15T14:00:00Z", ASIN),
         (DEAL, "deal", f"DE:{ASIN}:NEW:2025-06-15T13:00:00Z", ASIN),
+        (ALERT, "alert", f"DE:{ASIN}:bargain:2025-06-15T14:00:00Z", ASIN),
         (BEST, "bestseller", f"DE:340843031:{AT}", "340843031"),
     ],
 )
@@ -197,6 +217,29 @@ def test_each_metric_is_a_fact_of_its_own() -> None:
             },
         ),
         (
+            ALERT,
+            {
+                "asin": ASIN,
+                "domain": "DE",
+                "currency": "EUR",
+                "title": "Tastatur",
+                "rule": "bargain",
+                "what": "drop",
+                "against": "avg90",
+                "price_type": "NEW",
+                "changed_at": "2025-06-15T14:00:00Z",
+                "observed_at": AT,
+                "old_price": 5500,
+                "new_price": 4499,
+                "target_price": 4500,
+                "reference_price": 5400,
+                "change_percent": -16.69,
+                "deal_score": None,
+                "url": f"https://www.amazon.de/dp/{ASIN}",
+                "event_type": "price_alert",
+            },
+        ),
+        (
             BEST,
             {
                 "domain": "DE",
@@ -228,7 +271,7 @@ def test_each_metric_is_a_fact_of_its_own() -> None:
             },
         ),
     ],
-    ids=["price", "change", "deal", "bestsellers", "metric"],
+    ids=["price", "change", "deal", "alert", "bestsellers", "metric"],
 )
 def test_the_json_of_a_fact_is_what_it_has_been(fact: Any, expected: dict[str, Any]) -> None:
     """Dashboards and consumers read these fields: whoever changes them raises the version."""
@@ -236,7 +279,7 @@ def test_the_json_of_a_fact_is_what_it_has_been(fact: Any, expected: dict[str, A
     assert records.SCHEMA_VERSION == 1
 
 
-@pytest.mark.parametrize("fact", [PRICE, CHANGE, DEAL, BEST, METRIC])
+@pytest.mark.parametrize("fact", [PRICE, CHANGE, DEAL, ALERT, BEST, METRIC])
 def test_a_fact_cannot_be_changed(fact: Any) -> None:
     """What has been told stays as it was told."""
     with pytest.raises(AttributeError):

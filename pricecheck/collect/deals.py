@@ -6,17 +6,19 @@ import html
 import logging
 import math
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 
+from pricecheck.collect.alerts import find_deal_alerts
 from pricecheck.collect.misfits import dead_letter
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.products import Lesson, product_url
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
-from pricecheck.config import DealRule
+from pricecheck.config import AlertRule, DealRule
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import DealQuery, DealsAnswer
 from pricecheck.keepa.errors import NotInPlanError
@@ -64,12 +66,13 @@ async def collect_deals(
     spender: Spender,
     derived: DerivedDeals,
     trouble: Trouble,
+    alerts: Sequence[AlertRule] = (),
 ) -> None:
     """Collect one rule's deals for ever; on a plan without /deal, have them derived instead."""
 
     async def once() -> int:
         try:
-            await _collect_pages(heartbeat, rule, spender)
+            await _collect_pages(heartbeat, rule, spender, alerts)
         except NotInPlanError:
             if rule not in derived.rules:
                 log.warning(
@@ -84,11 +87,14 @@ async def collect_deals(
     await periodically(heartbeat, once, every_s=rule.every, spender=spender, trouble=trouble)
 
 
-async def _collect_pages(heartbeat: Heartbeat, rule: DealRule, spender: Spender) -> None:
+async def _collect_pages(
+    heartbeat: Heartbeat, rule: DealRule, spender: Spender, alerts: Sequence[AlertRule]
+) -> None:
     for page in range(rule.pages):
 
         def keep(answer: DealsAnswer, page: int = page) -> Commit:
-            return digest_deals(answer, rule, page=page, now_ms=spender.time.now_ms())
+            now_ms = spender.time.now_ms()
+            return digest_deals(answer, rule, page=page, now_ms=now_ms, alerts=alerts)
 
         answer = await spender.spend(
             "deal",
@@ -136,14 +142,23 @@ def _query(rule: DealRule, page: int) -> DealQuery:
     )
 
 
-def digest_deals(answer: DealsAnswer, rule: DealRule, *, page: int, now_ms: int) -> Commit:
+def digest_deals(
+    answer: DealsAnswer,
+    rule: DealRule,
+    *,
+    page: int,
+    now_ms: int,
+    alerts: Sequence[AlertRule] = (),
+) -> Commit:
     """Turn a page of deals into what is committed of it; a deal that does not fit goes alone."""
     at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
     letters = [dead_letter("deal", rule.domain, bad, at_ms) for bad in answer.misfits]
     records: list[Record] = []
     for deal in answer.deals:
         try:
-            records.append(_of_wire(rule, deal, at_ms).record())
+            read = _of_wire(rule, deal, at_ms)
+            found = [alert.record() for alert in find_deal_alerts(alerts, read)]
+            records += [read.record(), *found]
         except Exception as error:  # noqa: BLE001  # a record's border
             misfit = wire.Misfit(deal.asin, str(error), msgspec.json.encode(deal))
             letters.append(dead_letter("deal", rule.domain, misfit, at_ms))

@@ -6,29 +6,32 @@ neighbours in the answer pass, and it goes to the dead letters with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from pricecheck.collect.alerts import find_alerts, find_deal_alerts
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.misfits import dead_letter
 from pricecheck.collect.products import Known, Lesson, learn, remember
+from pricecheck.config import AlertRule
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery, ProductsAnswer
 from pricecheck.keepa.tables import BY_CODE
 from pricecheck.outbox import Commit, DeadLetter, ProductState
-from pricecheck.records import Record
+from pricecheck.records import Alert, Deal, Record
 from pricecheck.watchlist import Watch
 
 _WHOLE: Final = ProductQuery()
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What an answer amounts to: what to commit, and each product's lesson."""
+    """What an answer amounts to: what to commit, each product's lesson, and what rang."""
 
     commit: Commit
     lessons: list[Lesson]
+    alerts: list[Alert]
 
 
 def digest_products(
@@ -40,9 +43,11 @@ def digest_products(
     lookback_s: int,
     derived: DerivedDeals,
     query: ProductQuery = _WHOLE,
+    rules: Sequence[AlertRule] = (),
 ) -> Digest:
     """Learn from each product of an answer; never raises for what is in the answer.
 
+    `known` is what was known of these products, and of the mates that the alert rules ask for.
     The time of observation is the server's own, `now_ms` only where it tells none; the time of
     the check is ours, because the planner goes by it.
     """
@@ -51,52 +56,82 @@ def digest_products(
     states: list[ProductState] = []
     lessons: list[Lesson] = []
     letters: list[DeadLetter] = []
+    alerts: list[Alert] = []
     awaited = {watch.asin: watch for watch in watches}
     domain = next(iter(awaited.values())).domain
-    for bad in answer.misfits:
+
+    def set_aside(bad: wire.Misfit) -> None:
         letters.append(dead_letter("product", domain, bad, at_ms))
-        watch = awaited.pop(bad.asin or "", None)
+        watch = by_asin.get(bad.asin or "")
         if watch is not None:
             states.append(_state(watch, now_ms, known.get(watch.asin)))
+
+    by_asin = dict(awaited)
+    for bad in answer.misfits:
+        set_aside(bad)
+        awaited.pop(bad.asin or "", None)
+    taught: list[tuple[wire.Product, Lesson]] = []
     for product in answer.products:
         watch = awaited.pop(product.asin, None)
         if watch is None:
             continue  # not asked for, or there twice
-        before = known.get(product.asin)
         try:
             lesson = learn(
                 product,
                 watch,
                 BY_CODE[domain],
-                before,
+                known.get(product.asin),
                 query=query,
                 observed_ms=at_ms,
                 lookback_s=lookback_s,
             )
-            new = [change.record() for change in lesson.changes]
-            if lesson.price:
-                new.append(lesson.price.record())
-                new += [deal.record() for deal in derived.find(lesson.price, lesson)]
         except Exception as error:  # noqa: BLE001  # a record's border
-            # The raw series are in it to the letter; fields that nobody reads are not.
-            bad = wire.Misfit(product.asin, _reason(error), msgspec.json.encode(product))
-            letters.append(dead_letter("product", domain, bad, at_ms))
-            states.append(_state(watch, now_ms, before))
+            set_aside(_misfit(product, error))
+        else:
+            taught.append((product, lesson))
+    # Only now, for a rule may ask which of several products is the cheapest.
+    now_known = {asin: one for asin, one in known.items() if one is not None}
+    now_known |= {lesson.asin: lesson.known for _, lesson in taught}
+    for product, lesson in taught:
+        watch = by_asin[product.asin]
+        try:
+            rang, told = find_alerts(rules, watch, known.get(product.asin), lesson, now_known)
+            deals = derived.find(lesson.price, lesson) if lesson.price else []
+            rang += [alert for deal in deals for alert in find_deal_alerts(rules, deal)]
+            new = _records(lesson, deals, rang)
+        except Exception as error:  # noqa: BLE001  # a record's border
+            set_aside(_misfit(product, error))
             continue
         records += new
-        lessons.append(lesson)
-        states.append(_state(watch, now_ms, lesson.known))
+        alerts += rang
+        remembered = msgspec.structs.replace(lesson.known, told=told)
+        lessons.append(msgspec.structs.replace(lesson, known=remembered))
+        states.append(_state(watch, now_ms, remembered))
     for watch in awaited.values():
         before = known.get(watch.asin) or Known()
         gone = msgspec.structs.replace(before, absent="not in Keepa's answer")
         lessons.append(Lesson(watch.asin, None, [], gone))
         states.append(_state(watch, now_ms, gone))
     commit = Commit(records=tuple(records), states=tuple(states), dead_letters=tuple(letters))
-    return Digest(commit, lessons)
+    return Digest(commit, lessons, alerts)
+
+
+def _records(lesson: Lesson, deals: Iterable[Deal], alerts: Iterable[Alert]) -> list[Record]:
+    return [
+        *(change.record() for change in lesson.changes),
+        *([lesson.price.record()] if lesson.price else []),
+        *(deal.record() for deal in deals),
+        *(alert.record() for alert in alerts),
+    ]
 
 
 def _state(watch: Watch, checked_at_ms: int, known: Known | None) -> ProductState:
     return ProductState(watch.domain, watch.asin, checked_at_ms, remember(known or Known()))
+
+
+def _misfit(product: wire.Product, error: Exception) -> wire.Misfit:
+    # The raw series are in it to the letter; fields that nobody reads are not.
+    return wire.Misfit(product.asin, _reason(error), msgspec.json.encode(product))
 
 
 def _reason(error: Exception) -> str:

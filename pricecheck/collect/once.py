@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from pricecheck.bucket import Bucket
+from pricecheck.collect.alerts import mates
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import digest_products
@@ -49,7 +50,9 @@ async def check_once(
     checked = Checked({}, [])
 
     def keep(some: Sequence[Watch], answer: ProductsAnswer) -> Commit:
-        stored = outbox.states(market.code, [watch.asin for watch in some])
+        asins = [watch.asin for watch in some]
+        wanted = [*asins, *mates(config.alert_rules, market.code, asins)]
+        stored = outbox.states(market.code, wanted)
         digest = digest_products(
             answer,
             some,
@@ -58,6 +61,7 @@ async def check_once(
             lookback_s=prices.lookback,
             derived=DerivedDeals(),
             query=query,
+            rules=config.alert_rules,
         )
         checked.lessons.update((lesson.asin, lesson) for lesson in digest.lessons)
         checked.set_aside += digest.commit.dead_letters

@@ -17,6 +17,7 @@ import trio
 from pricecheck import config
 from pricecheck.adaptive import AdaptivePlanner, Seen
 from pricecheck.bucket import NoRefillError, TooExpensiveError
+from pricecheck.collect.alerts import mates
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
 from pricecheck.collect.periodic import NAP_S
@@ -60,6 +61,7 @@ class PriceCollector:
         *,
         concurrency: int,
         others: Callable[[Mapping[str, float]], float] = lambda _: 0.0,
+        rules: Sequence[config.AlertRule] = (),
     ) -> None:
         """`others` tells what the other tasks spend, tokens a minute, at given costs."""
         self.trouble = Trouble("prices")
@@ -73,6 +75,7 @@ class PriceCollector:
         shortest_s = min((watch.every_s for watch in watches), default=prices.every)
         self._soon_ms = min(_MINUTE_MS, min(shortest_s, prices.min_every) * 1000 // 15)
         self._others = others
+        self._rules = rules
         self._planner: Planner | AdaptivePlanner = Planner((), {})
         self._promised = 0.0  # tokens for what was picked and is not yet reserved
         self._absent = self._changes = self._set_aside = 0
@@ -219,9 +222,10 @@ class PriceCollector:
         market, asins = BY_CODE[domain], [watch.asin for watch in watches]
         digests: list[Digest] = []
         with self._promise(len(asins)) as kept:
-            stored = await trio.to_thread.run_sync(self._outbox.states, domain, asins)
-            known = {asin: recall(stored.get(asin)) for asin in asins}
-            query = product_query(self._prices, known.values(), self._now())
+            wanted = [*asins, *mates(self._rules, domain, asins)]
+            stored = await trio.to_thread.run_sync(self._outbox.states, domain, wanted)
+            known = {asin: recall(stored.get(asin)) for asin in wanted}
+            query = product_query(self._prices, [known[asin] for asin in asins], self._now())
 
             def keep(answer: ProductsAnswer) -> Commit:
                 digest = digest_products(
@@ -232,6 +236,7 @@ class PriceCollector:
                     lookback_s=self._prices.lookback,
                     derived=self._derived,
                     query=query,
+                    rules=self._rules,
                 )
                 digests.append(digest)
                 return digest.commit
@@ -269,6 +274,17 @@ class PriceCollector:
     def _count(self, digest: Digest) -> None:
         self._changes += sum(len(lesson.changes) for lesson in digest.lessons)
         self._absent += sum(lesson.price is None for lesson in digest.lessons)
+        for alert in digest.alerts:
+            log.info(
+                "alert",
+                extra=kv(
+                    rule=alert.rule,
+                    asin=alert.asin,
+                    domain=alert.domain,
+                    price=alert.new_price,
+                    at=alert.changed_at,
+                ),
+            )
         self._set_aside += len(digest.commit.dead_letters)
         for letter in digest.commit.dead_letters:
             log.warning("product set aside", extra=kv(product=letter.id, reason=letter.reason))

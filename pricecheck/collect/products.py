@@ -41,6 +41,7 @@ class Known(msgspec.Struct, frozen=True, omit_defaults=True):
     extras: tuple[str, ...] = ()  # what was bought beside the plain histories
     prices: dict[str, wire.Point] = {}  # the point in force of each price type
     rhythm: Rhythm | None = None  # how often its prices change
+    told: dict[str, int] = {}  # what alert rules remember of it (alerts.py)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -159,6 +160,7 @@ def learn(
                 sorted(changed),
                 minute,
             ),
+            told=before.told,
         )
     else:
         changes = []

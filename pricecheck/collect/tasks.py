@@ -57,6 +57,7 @@ class Collectors:
             config.prices,
             concurrency=config.keepa.concurrency,
             others=config.others_a_minute,
+            rules=config.alert_rules,
         )
         self.troubles = [self.prices.trouble]
 
@@ -74,6 +75,7 @@ class Collectors:
                 spender=self.spender,
                 derived=self.derived,
                 trouble=self._trouble(deals.name),
+                alerts=config.alert_rules,
             )
             start(deals.name, collect)
         for best in config.bestsellers:

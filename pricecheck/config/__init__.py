@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pricecheck.config.loading import find, load, of_document
 from pricecheck.config.sections import (
+    AlertRule,
     BestsellersRule,
     Config,
     Costs,
@@ -18,6 +19,7 @@ from pricecheck.config.sections import (
     Prices,
     PriceTypeName,
     Simulation,
+    Threshold,
 )
 from pricecheck.config.settings import (
     FILE_NAME,
@@ -34,6 +36,7 @@ __all__ = [
     "KEY_VARIABLE",
     "SERVICES",
     "SIMULATED_KEY",
+    "AlertRule",
     "BestsellersRule",
     "Config",
     "Costs",
@@ -49,6 +52,7 @@ __all__ = [
     "Prices",
     "Settings",
     "Simulation",
+    "Threshold",
     "find",
     "load",
     "of_document",

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Final
 
-from pricecheck.config.sections import Config, Keepa, is_loopback
+from pricecheck.config.sections import AlertRule, Config, Keepa, is_loopback
 from pricecheck.errors import ConfigError
 
 
@@ -47,6 +47,7 @@ def check(config: Config) -> None:
     _check_simulation(config)
     _check_sinks(config)
     _check_rules(config)
+    _check_alerts(config)
     _check_costs(config)
 
 
@@ -76,6 +77,44 @@ def _check_rules(config: Config) -> None:
     tasks += [rule.name for rule in config.bestsellers]
     if twice := {name for name in tasks if tasks.count(name) > 1}:
         raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
+
+
+def _check_alerts(config: Config) -> None:
+    names = [rule.name for rule in config.alerts]
+    for number, rule in enumerate(config.alerts):
+        place, least = f"alerts[{number}]", rule.threshold
+        if names.count(rule.name) > 1:
+            raise ConfigError(
+                f"{place}.name: {rule.name} is there twice",
+                remedy="an alert's id holds its rule's name: give each rule its own",
+            )
+        if least is None and rule.what in _MEASURED:
+            raise ConfigError(f"{place}: threshold is missing", remedy=_MEASURED[rule.what])
+        if least is not None and rule.what not in (*_MEASURED, "target"):
+            raise ConfigError(
+                f"{place}.threshold: {rule.what} has none",
+                remedy="leave it out; `margin` keeps small changes from ringing",
+            )
+        if least is not None and least.percent and rule.what in ("target", "score"):
+            raise ConfigError(f"{place}.threshold: a share of what?", remedy="write a plain number")
+        if rule.against != "last" and rule.what not in ("drop", "rise"):
+            raise ConfigError(f"{place}.against: is for drop and rise", remedy="leave it out")
+        if rule.cheapest and (len(rule.asins) < 2 or not _falls(rule)):
+            raise ConfigError(
+                f"{place}.cheapest: is for the target, drop or low of several asins",
+                remedy="name those that stand for each other: asins = [...]",
+            )
+
+
+def _falls(rule: AlertRule) -> bool:
+    return rule.what in ("target", "drop", "low")
+
+
+_MEASURED: Final = {
+    "drop": 'say by how much: threshold = "15%", or an amount',
+    "rise": 'say by how much: threshold = "15%", or an amount',
+    "score": "say from which score on, 1 to 100: threshold = 70",
+}
 
 
 def _check_costs(config: Config) -> None:

@@ -79,12 +79,21 @@ def _convert(kind: type, value: Any) -> Any:
             return sections.Duration(parse_duration(str(value)))
         if kind is sections.Domain:
             return sections.Domain(marketplace(str(value)).code)
+        if kind is sections.Threshold:
+            return _threshold(value)
     except PricecheckError as error:
         raise ValueError(str(error)) from None
     names = [series.name for series in PRICES]
     if str(value).upper() not in names:
         raise ValueError(f"unknown price type {value!r} (use one of {', '.join(names)})")
     return sections.PriceTypeName(str(value).upper())
+
+
+def _threshold(value: Any) -> sections.Threshold:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)( ?%)?", str(value), re.ASCII)
+    if found is None or isinstance(value, bool) or not float(found[1]):
+        raise ValueError(f'{value!r} is neither a number above 0 nor a share such as "15%"')
+    return sections.Threshold(float(found[1]), percent=found[2] is not None)
 
 
 def _explain(path: Path, said: str) -> ConfigError:
@@ -131,6 +140,7 @@ def _known_keys(place: str) -> list[str]:
         "prices": sections.Prices,
         "deals": sections.DealRule,
         "bestsellers": sections.BestsellersRule,
+        "alerts": sections.AlertRule,
         "outbox": sections.Outbox,
         "names": sections.Names,
         "elasticsearch": sections.Elasticsearch,

@@ -7,13 +7,13 @@ that `pricecheck init` writes out with comments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from pricecheck.keepa.tables import BY_CODE, Marketplace
+from pricecheck.keepa.tables import ASIN, BY_CODE, Marketplace
 from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
 
@@ -39,8 +39,23 @@ class PriceTypeName(str):
     __slots__ = ()
 
 
+class Threshold(float):
+    """A figure of an alert: a plain number, or a share, written in the file as "15%"."""
+
+    __slots__ = ("percent",)
+
+    def __new__(cls, number: float, *, percent: bool = False) -> Threshold:
+        """Make a figure, in per cent if it is one of those."""
+        made = super().__new__(cls, number)
+        made.percent = percent
+        return made
+
+    percent: bool
+
+
 _Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Node: TypeAlias = Annotated[int, Meta(ge=1)]  # of Amazon's tree of categories
+_Asin: TypeAlias = Annotated[str, Meta(pattern=f"^({ASIN.pattern})$")]
 _Amount: TypeAlias = Annotated[float, Meta(ge=0, le=20_000_000)]  # Keepa's ints hold no more cents
 
 
@@ -116,6 +131,29 @@ class DealRule(_Section, frozen=True, kw_only=True):
         """What the rule's task is called."""
         kind = None if self.price_type == "NEW" else self.price_type
         return ":".join(str(part) for part in ("deals", self.domain, self.category, kind) if part)
+
+
+class AlertRule(_Section, frozen=True, kw_only=True):
+    """What to be told of, and of which products; collect/alerts.py says when a rule rings.
+
+    `threshold` is the price of a target (unset: the watchlist's), by how much a price has to drop
+    or rise (an amount, or a share such as "15%"), or the least score. Amounts are in the
+    marketplace's currency.
+    """
+
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9 _-]{0,39}$")]
+    what: Literal["target", "drop", "rise", "low", "high", "stock", "score"]
+    threshold: Threshold | None = None
+    against: Literal["last", "avg30", "avg90"] = "last"
+    price_type: PriceTypeName = PriceTypeName("NEW")
+    margin: Annotated[float, Meta(ge=0, le=50)] = 1.0  # per cent
+    domains: tuple[Domain, ...] = ()
+    asins: tuple[_Asin, ...] = ()
+    cheapest: bool = False  # tell only of the cheapest of `asins`
+
+
+TARGET_RULE: Final = AlertRule(name="target", what="target")
+"""The rule that is always there; one of its name takes its place."""
 
 
 class BestsellersRule(_Section, frozen=True, kw_only=True):
@@ -206,6 +244,7 @@ class Config(_Section, frozen=True, kw_only=True):
     prices: Prices = Prices()
     deals: tuple[DealRule, ...] = ()
     bestsellers: tuple[BestsellersRule, ...] = ()
+    alerts: tuple[AlertRule, ...] = ()
     outbox: Outbox = Outbox()
     names: Names = Names()
     elasticsearch: Elasticsearch | None = None
@@ -216,6 +255,13 @@ class Config(_Section, frozen=True, kw_only=True):
     def simulated(self) -> bool:
         """Whether the prices are made up: Keepa's place is taken by a server on this machine."""
         return self.simulation is not None or is_loopback(self.keepa.url)
+
+    @property
+    def alert_rules(self) -> tuple[AlertRule, ...]:
+        """All rules: those written, and that of the watchlist's target prices."""
+        if any(rule.name == TARGET_RULE.name for rule in self.alerts):
+            return self.alerts
+        return (TARGET_RULE, *self.alerts)
 
     def others_a_minute(self, costs: Mapping[str, float]) -> float:
         """Return the tokens a minute that deals and best sellers take, at these costs a call."""

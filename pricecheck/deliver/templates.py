@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pricecheck.keepa.tables import PRICES
 
-TEMPLATE_VERSION: Final = 1
+TEMPLATE_VERSION: Final = 2
 """Raised with every change below, so that the templates made before are brought up to date."""
 
 OWNER: Final = "pricecheck"
@@ -125,13 +125,17 @@ FIELDS: Final[dict[str, Mapping]] = {
         **_PRODUCT,
         "title": _TITLE,
         "rule": _KEYWORD,
+        "what": _KEYWORD,
+        "against": _KEYWORD,
         "price_type": _KEYWORD,
         "changed_at": _DATE,
         "observed_at": _DATE,
         "old_price": _LONG,
         "new_price": _LONG,
         "target_price": _LONG,
+        "reference_price": _LONG,
         "change_percent": _FLOAT,
+        "deal_score": _FLOAT,
         "url": _URL,
     },
 }

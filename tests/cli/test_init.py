@@ -90,7 +90,7 @@ def test_the_example_shows_the_defaults_outside_of_tables() -> None:
 
 
 def test_the_example_with_every_key_in_force_can_be_read(tmp_path: Path) -> None:
-    """No key in it is misspelt, and the rules for deals and best sellers show every key."""
+    """No key in it is misspelt, and the rules of each kind show every key."""
     path = tmp_path / "pricecheck.toml"
     path.write_text(uncommented())
 
@@ -101,3 +101,4 @@ def test_the_example_with_every_key_in_force_can_be_read(tmp_path: Path) -> None
     shown = tomllib.loads(uncommented())
     assert set(config.DealRule.__struct_fields__) == set(shown["deals"][0])
     assert set(config.BestsellersRule.__struct_fields__) == set(shown["bestsellers"][0])
+    assert set(config.AlertRule.__struct_fields__) == set(shown["alerts"][0])

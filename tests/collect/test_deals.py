@@ -15,7 +15,7 @@ from pricecheck.clock import ScaledClock
 from pricecheck.collect.deals import DerivedDeals, collect_deals, deal_score, digest_deals
 from pricecheck.collect.products import Lesson, learn
 from pricecheck.collect.trouble import Trouble
-from pricecheck.config import DealRule, Domain, PriceTypeName
+from pricecheck.config import AlertRule, DealRule, Domain, PriceTypeName, Threshold
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import DealsAnswer, ProductQuery
 from pricecheck.keepa.tables import BY_CODE, PRICE_TYPES, SERIES
@@ -362,6 +362,18 @@ class TestDigest:
         assert body["discount_percent"] == 40
         assert (body["rating"], body["review_count"], body["sales_rank"]) == (4.5, 99, 100)
         assert body["category"] == 5
+
+    def test_a_deal_of_enough_score_rings(self) -> None:
+        """The alert is committed beside it."""
+        rule = AlertRule(name="great", what="score", threshold=Threshold(50))
+        never = AlertRule(name="never", what="score", threshold=Threshold(100))
+
+        commit = digested(deal(), alerts=(rule, never))
+
+        assert [record.kind for record in commit.records] == ["deal", "alert"]
+        assert [body["deal_score"] for body in bodies(commit)] == [
+            bodies(commit)[0]["deal_score"]
+        ] * 2
 
     @pytest.mark.parametrize(
         ("title", "plain"),

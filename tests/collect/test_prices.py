@@ -13,7 +13,9 @@ from pricecheck import config
 from pricecheck.clock import ScaledClock
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.prices import PriceCollector
-from pricecheck.keepa.wire import Envelope
+from pricecheck.collect.products import Known, recall, remember
+from pricecheck.keepa.wire import Envelope, Point
+from pricecheck.outbox import Commit, ProductState
 from pricecheck.planner import Batch, Planner
 from pricecheck.simulator.settings import Fault
 from pricecheck.watchlist import Watch
@@ -25,6 +27,9 @@ from .conftest import Desk, OpenDesk
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 
+KNOWN = remember(Known(since=0, prices={"NEW": Point(1, 0, None)}))
+"""The state of a product that costs nothing."""
+
 Start = Callable[..., PriceCollector]
 
 
@@ -32,7 +37,13 @@ Start = Callable[..., PriceCollector]
 def start(nursery: trio.Nursery) -> Start:
     """Let a collector run at a desk."""
 
-    def begin(desk: Desk, watches: Sequence[Watch], *, concurrency: int = 1) -> PriceCollector:
+    def begin(
+        desk: Desk,
+        watches: Sequence[Watch],
+        *,
+        concurrency: int = 1,
+        rules: Sequence[config.AlertRule] = (),
+    ) -> PriceCollector:
         collector = PriceCollector(
             watches,
             desk.spender,
@@ -40,6 +51,7 @@ def start(nursery: trio.Nursery) -> Start:
             DerivedDeals(),
             config.Prices(mode="fixed"),
             concurrency=concurrency,
+            rules=rules,
         )
         nursery.start_soon(collector.run, desk.heartbeat)
         return collector
@@ -63,6 +75,27 @@ def checked(desk: Desk) -> Counter[str]:
 
 def all_checked(desk: Desk, wanted: Sequence[Watch]) -> Callable[[], bool]:
     return lambda: checked(desk).keys() >= {one.asin for one in wanted}
+
+
+async def test_alerts_come_with_what_they_are_about(
+    open_desk: OpenDesk, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the same commit as price and state, and each is a line in the log."""
+    desk = await open_desk()
+    rule = config.AlertRule(name="any", what="target", threshold=config.Threshold(10**6))
+    mates = ("B000000000", "B000000002")
+    cheapest = config.AlertRule(name="low", what="low", asins=mates, cheapest=True)
+    desk.outbox.commit(Commit(states=(ProductState("DE", mates[1], 0, KNOWN),)))
+    caplog.set_level("INFO")
+
+    start(desk, watches(2), rules=(rule, cheapest))
+    await until(lambda: [one.getMessage() for one in caplog.records].count("alert") == 2)
+
+    assert sorted(alert["asin"] for alert in desk.kept("alert")) == ["B000000000", "B000000001"]
+    stored = desk.outbox.states("DE", ["B000000000"])["B000000000"]
+    known = recall(stored)
+    assert known is not None
+    assert desk.kept("alert")[-1]["new_price"] in known.told.values()
 
 
 class TestBudget:

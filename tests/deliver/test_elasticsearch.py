@@ -325,6 +325,7 @@ KINDS = {
     "deal": records.Deal,
     "bestseller": records.Bestsellers,
     "metric": records.Metric,
+    "alert": records.Alert,
 }
 
 

@@ -1,0 +1,321 @@
+"""Which alert rules ring for what an answer teaches.
+
+Pure functions. What they promise:
+
+- A rule looks at one price type, with shipping where it is known. It is judged on the changes in
+  Keepa's history, one by one and in order, so each alert has the time of its change, and it makes
+  no difference how many changes lie between two checks, or where a restart does.
+- At the first look (of a product, or of a rule that is new or has been changed) only the present
+  state counts: a price at its target rings, an old drop or return to stock doesn't.
+- A rule with a bound (target, drop or rise against an average, low, high) rings when the price
+  comes to it; then again with each further low that is by `margin` below the last one told; and
+  anew once the price has been back beyond the bound by `margin`. For rise and high the same
+  upside down. The bound of low and high is what was told last, and at first the record of all
+  time, so that neither is ever armed anew.
+- A drop or rise against the last price and a return to stock are events: each rings.
+- No offer is no price: it neither rings nor arms.
+- An average is Keepa's own of the day of the check, not of the change.
+- `cheapest` rings only while no other product of the rule costs as little.
+- An alert's id is made of product, rule and time of change, and the first of an id stands. So the
+  same is never told twice, whatever is judged again.
+
+What is remembered of a rule is one number a product, in the product's state: the price told last,
+or that it is armed. It goes by what the rule says and not by its name; a rule that says something
+else has a first look.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from pricecheck.collect.products import Known, Lesson
+from pricecheck.config import AlertRule
+from pricecheck.keepa.tables import BY_CODE, SERIES
+from pricecheck.keepa.time import to_rfc3339, to_unix_ms
+from pricecheck.records import Alert, Change, Deal, Price, percent_change
+from pricecheck.watchlist import Watch
+
+ARMED: Final = -1
+"""What is remembered of a rule that will ring as soon as the price comes to its bound."""
+
+
+class Step(NamedTuple):
+    """One change of a price; None is no offer, or not known."""
+
+    at: str
+    old: int | None
+    new: int | None
+
+
+class Rung(NamedTuple):
+    """A step for which a rule rings, and the price that it was held against."""
+
+    step: Step
+    reference: int | None
+
+
+class Facts(NamedTuple):
+    """What a rule goes by beside the steps; None where it is not known."""
+
+    bound: float | None = None
+    reference: int | None = None  # the target, the average, or the record of all time until now
+    has_moved: bool = False  # the price has ever been another
+    rival: int | None = None  # the lowest price of the others, where only the cheapest rings
+
+    def allows(self, price: int) -> bool:
+        """Tell whether no other product costs as little."""
+        return self.rival is None or price < self.rival
+
+
+def _judge(
+    rule: AlertRule, told: int | None, steps: Iterable[Step], facts: Facts
+) -> tuple[list[Rung], int | None]:
+    """Return the steps for which a rule rings that is no event, and what to remember of it.
+
+    `told` is what was remembered; None at the first look, with the present state as only step.
+    """
+    if rule.what in ("low", "high"):
+        return _judge_record(rule, told, steps, facts)
+    if facts.bound is None:
+        return [], told
+    rung: list[Rung] = []
+    told = ARMED if told is None else told
+    for step in steps:
+        if step.new is None:
+            continue
+        within = _is_beyond(rule, step.new, facts.bound)
+        if within and (told == ARMED or _beats(rule, step.new, told)) and facts.allows(step.new):
+            rung.append(Rung(step, facts.reference))
+            told = step.new
+        elif not _is_beyond(rule, step.new, facts.bound, slack=rule.margin):
+            told = ARMED
+    return rung, told
+
+
+def _judge_record(
+    rule: AlertRule, told: int | None, steps: Iterable[Step], facts: Facts
+) -> tuple[list[Rung], int]:
+    """Do so for a low or high of all time: remembered is the last one told or known."""
+    first_look = told is None
+    if told is None:
+        told = ARMED if facts.reference is None else facts.reference
+    rung: list[Rung] = []
+    for step in steps:
+        if step.new is None:
+            continue
+        if told == ARMED:
+            told = step.new  # the first price there ever was beats none
+            continue
+        beats = _beats(rule, step.new, told)
+        if first_look:  # the record may be the present price itself
+            beats = facts.has_moved and _is_beyond(rule, step.new, told)
+        if beats and facts.allows(step.new):
+            rung.append(Rung(step, None if first_look else told))
+            told = step.new
+    return rung, told
+
+
+def _is_beyond(rule: AlertRule, price: int, bound: float, slack: float = 0.0) -> bool:
+    """Tell whether a price has come to a bound, or is not farther from it than so many per cent."""
+    if _falls(rule):
+        return price <= bound * (1 + slack / 100)
+    return price >= bound * (1 - slack / 100)
+
+
+def _beats(rule: AlertRule, price: int, last: int) -> bool:
+    """Tell whether a price goes by the margin beyond the last: many small steps add up."""
+    if _falls(rule):
+        return price < last and price <= last * (1 - rule.margin / 100)
+    return price > last and price >= last * (1 + rule.margin / 100)
+
+
+def find_alerts(
+    rules: Iterable[AlertRule],
+    watch: Watch,
+    before: Known | None,
+    lesson: Lesson,
+    others: Mapping[str, Known],
+) -> tuple[list[Alert], dict[str, int]]:
+    """Return what rings for a product, and what to remember of each rule with a bound.
+
+    `others` is what is known of the products that a rule with `cheapest` names.
+    """
+    price, known = lesson.price, lesson.known
+    if price is None or known.since is None:
+        return [], known.told
+    first_check = before is None or before.since is None
+    found: list[Alert] = []
+    remembered: dict[str, int] = {}
+    for rule in rules:
+        if rule.what == "score" or not _applies(rule, watch.domain, watch.asin):
+            continue
+        steps = [_step(one) for one in lesson.changes if one.price_type == rule.price_type]
+        facts = _facts(rule, watch, price, others)
+        if _is_event(rule):
+            happen = [] if first_check else [one for one in steps if _happens(rule, watch, one)]
+            rung = [Rung(one, one.old) for one in happen if facts.allows(one.new or 0)]
+        else:
+            key = _key(rule, facts.reference if rule.what == "target" else None)
+            told = known.told.get(key)
+            if told is None:
+                steps = _present(rule, lesson, steps)
+            rung, told = _judge(rule, told, steps, facts)
+            if told is not None:
+                remembered[key] = told
+        found += [_alert(rule, watch, price, one) for one in rung]
+    return found, remembered
+
+
+def find_deal_alerts(rules: Iterable[AlertRule], deal: Deal) -> list[Alert]:
+    """Return the alerts of a deal whose score reaches that of a rule."""
+    return [
+        Alert(
+            asin=deal.asin,
+            domain=deal.domain,
+            currency=deal.currency,
+            title=deal.title,
+            rule=rule.name,
+            what=rule.what,
+            price_type=deal.price_type,
+            changed_at=deal.created_at,
+            observed_at=deal.timestamp,
+            new_price=deal.current_price,
+            reference_price=deal.original_price,
+            change_percent=percent_change(deal.original_price, deal.current_price),
+            deal_score=deal.deal_score,
+            url=deal.url,
+        )
+        for rule in rules
+        if rule.what == "score"
+        and rule.price_type == deal.price_type
+        and _applies(rule, deal.domain, deal.asin)
+        and deal.deal_score >= (rule.threshold or 0)
+    ]
+
+
+def mates(rules: Iterable[AlertRule], domain: str, asins: Iterable[str]) -> set[str]:
+    """Return the other products whose prices matter when these are checked."""
+    checked = frozenset(asins)
+    return {
+        asin
+        for rule in rules
+        if rule.cheapest and domain in (rule.domains or (domain,)) and checked & {*rule.asins}
+        for asin in rule.asins
+    } - checked
+
+
+def _falls(rule: AlertRule) -> bool:
+    return rule.what in ("target", "drop", "low")
+
+
+def _is_event(rule: AlertRule) -> bool:
+    """Tell whether a rule goes by the change alone, and has no bound to be beyond."""
+    return rule.what == "stock" or (rule.what in ("drop", "rise") and rule.against == "last")
+
+
+def _applies(rule: AlertRule, domain: str, asin: str) -> bool:
+    return (not rule.domains or domain in rule.domains) and (not rule.asins or asin in rule.asins)
+
+
+def _happens(rule: AlertRule, watch: Watch, step: Step) -> bool:
+    """Tell whether a change is the event that a rule waits for."""
+    if step.new is None or (step.old is None) != (rule.what == "stock"):
+        return False
+    if step.old is None:
+        return True
+    bound = _away(rule, watch, step.old)
+    return step.new <= bound if _falls(rule) else step.new >= bound
+
+
+def _facts(rule: AlertRule, watch: Watch, price: Price, others: Mapping[str, Known]) -> Facts:
+    """Gather what a rule goes by beside the changes."""
+    rivals = [others[asin] for asin in rule.asins if asin in others and asin != watch.asin]
+    points = [known.prices[rule.price_type] for known in rivals if rule.price_type in known.prices]
+    offers = [offer for point in points if (offer := _whole(*point[1:])) is not None]
+    rival = min(offers, default=None) if rule.cheapest else None
+    bound: float | None = None
+    reference: int | None = None
+    if rule.what == "target":
+        own = rule.threshold is None
+        reference = watch.target_price if own else round(_amount(rule, watch))
+        bound = reference
+    elif not _is_event(rule):  # an average, or a record
+        statistic = {"low": "min", "high": "max"}.get(rule.what, rule.against)
+        reference = price.stats.get(statistic, {}).get(rule.price_type)
+        if reference is not None and rule.what in ("drop", "rise"):
+            bound = _away(rule, watch, reference)
+    lowest, highest = (price.stats.get(name, {}).get(rule.price_type) for name in ("min", "max"))
+    return Facts(bound, reference, lowest != highest, rival)
+
+
+def _away(rule: AlertRule, watch: Watch, price: int) -> float:
+    """Return what a price is once it has dropped or risen by the threshold."""
+    threshold = rule.threshold
+    share = threshold is not None and threshold.percent
+    by = price * float(threshold or 0) / 100 if share else _amount(rule, watch)
+    return price - by if _falls(rule) else price + by
+
+
+def _amount(rule: AlertRule, watch: Watch) -> float:
+    """Return a threshold that is an amount, in the smallest unit."""
+    factor: int = 10 ** BY_CODE[watch.domain].minor_digits
+    return float(rule.threshold or 0) * factor
+
+
+def _step(change: Change) -> Step:
+    return Step(
+        change.changed_at,
+        _whole(change.old_price, change.old_shipping),
+        _whole(change.new_price, change.new_shipping),
+    )
+
+
+def _present(rule: AlertRule, lesson: Lesson, steps: list[Step]) -> list[Step]:
+    """Return the present state as if it were a change: what a first look sees."""
+    point = lesson.known.prices.get(rule.price_type)
+    if point is None:
+        return []
+    at = to_rfc3339(to_unix_ms(point.minute))
+    if steps and steps[-1].at == at:
+        return steps[-1:]
+    return [Step(at, None, _whole(point.price, point.shipping))]
+
+
+def _whole(price: int | None, shipping: int | None) -> int | None:
+    return None if price is None else price + (shipping or 0)
+
+
+@lru_cache(maxsize=65_536)
+def _key(rule: AlertRule, target: int | None) -> str:
+    """Return what a rule's memory goes by: short, and another one when the rule says another thing.
+
+    What it is called and for which products it is meant does not matter to a single product.
+    """
+    says = (rule.what, rule.threshold, rule.against, rule.price_type, rule.margin, rule.cheapest)
+    share = rule.threshold is not None and rule.threshold.percent
+    return f"{zlib.crc32(repr((says, share, target)).encode()):x}"
+
+
+def _alert(rule: AlertRule, watch: Watch, price: Price, rung: Rung) -> Alert:
+    old, new = rung.step.old, rung.step.new
+    return Alert(
+        asin=price.asin,
+        domain=price.domain,
+        currency=price.currency,
+        title=price.title,
+        rule=rule.name,
+        what=rule.what,
+        against=rule.against if rule.what in ("drop", "rise") else None,
+        price_type=SERIES[rule.price_type].name,
+        changed_at=rung.step.at,
+        observed_at=price.timestamp,
+        old_price=old,
+        new_price=new,
+        target_price=watch.target_price,
+        reference_price=rung.reference,
+        change_percent=percent_change(old if rung.reference is None else rung.reference, new),
+        url=price.url,
+    )
