@@ -20,8 +20,19 @@ import msgspec
 from pricecheck.logs import redacted
 
 # A keeper of its own, not a zookeeper's.
-_LOOKS: Final = re.compile(r"(?<![a-z])(keepa|keeper)|price-?check", re.IGNORECASE)
-_OURS: Final = re.compile(r"^pricecheck(@[^.]*)?\.service$")
+_LOOKS: Final = re.compile(r"(?<![a-z])(keepa|keeper)|price[-_]?check", re.IGNORECASE)
+# This program, its units, its simulator, and what is in a folder called like it.
+_OURS: Final = re.compile(
+    r"(?<![\w.-])pricecheck(@\S*|\.service|\.simulator)?(?![\w.-])|/var/lib/(private/)?pricecheck-"
+)
+_OUR_CONTAINERS: Final = re.compile(r"pricecheck[-_](kafka|elasticsearch|kibana)[-_]\d+ ")
+_COMMANDS: Final = re.compile(r"[;&|()]+")  # of a shell line
+_RUNS_OURS: Final = re.compile(r"(^|[\s/])pricecheck(\s|$)")
+_INTERPRETER: Final = re.compile(
+    r"(python|pypy|perl|ruby|php|node|nodejs|deno|bun|java|sh|bash|dash|zsh|ksh)[\d.]*"
+)
+_GIVEN_TEXT: Final = re.compile(r"-[A-Za-z]*c")  # sh -c, bash -lc, python -c
+_WITH_VALUE: Final = ("-X", "-W", "-cp", "-classpath", "--class-path")
 _SECRET: Final = re.compile(
     r"((?:key|token|secret|passw(?:or)?d)[a-z_-]*(?:=|\s+))[^\s&\"']+", re.IGNORECASE
 )
@@ -31,7 +42,15 @@ _CRON: Final = (
     "etc/cron.hourly/*",
     "etc/cron.daily/*",
     "etc/cron.weekly/*",
+    "etc/cron.monthly/*",
+    "etc/anacrontab",
     "var/spool/cron/crontabs/*",
+)
+_UNIT_FOLDERS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+_PERSONS_UNIT_FOLDERS: Final = (
+    "etc/systemd/user",
+    "root/.config/systemd/user",
+    "home/*/.config/systemd/user",
 )
 _UNIT_COMMANDS: Final = (
     ("list-unit-files", "--type=service,timer,path,socket"),
@@ -39,7 +58,7 @@ _UNIT_COMMANDS: Final = (
 )
 _ANSWER_WITHIN_S: Final = 10
 _NEAR: Final = 2
-_WORDS: Final = 4
+_PROOF: Final = 160  # letters of a command line
 
 
 class Zombie(msgspec.Struct, frozen=True):
@@ -67,56 +86,101 @@ def look_alikes(ours: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     }
 
 
+def _looks(name: str) -> bool:
+    """Tell whether a name is one that an older deployment would have."""
+    return bool(_LOOKS.search(_OURS.sub("", name)))
+
+
+def _starts_such(line: str) -> bool:
+    """Tell whether a line of cron's or a unit's has a command of that name; ours do not count."""
+    commands = _COMMANDS.split(line)
+    return any(_looks(command) for command in commands if not _RUNS_OURS.search(command))
+
+
 def _units(root: Path) -> Iterator[Zombie]:
-    """Yield units by their names, and those whose files start what looks like ours."""
+    """Yield units by their names, and those whose files start what looks like one."""
     names: dict[str, str] = {}
     for arguments in _UNIT_COMMANDS:
         for line in _output("systemctl", *arguments, "--no-legend", "--plain", "--no-pager"):
             name, _, rest = line.partition(" ")
             names.setdefault(name, " ".join(rest.split()))
     for name, state in names.items():
-        if _LOOKS.search(name) and not _OURS.match(name):
+        if _looks(name):
             yield Zombie("unit", name, state)
-    for folder in ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"):
-        for file in sorted((root / folder).glob("*.service")):
-            started = [line for line in _lines(file) if line.startswith("ExecStart=")]
-            if not _LOOKS.search(file.name) and any(map(_LOOKS.search, started)):
-                yield Zombie("unit", file.name, _without_secrets(started[0]))
+    for file in _unit_files(root, _UNIT_FOLDERS):
+        if not _looks(file.name) and (started := _what_it_starts(file)):
+            yield Zombie("unit", file.name, started)
+    for file in _unit_files(root, _PERSONS_UNIT_FOLDERS):
+        place, started = f"/{file.relative_to(root)}", _what_it_starts(file)
+        if started or _looks(file.name):
+            yield Zombie("unit", file.name, f"{place}: {started}" if started else place)
+
+
+def _unit_files(root: Path, folders: Iterable[str]) -> Iterator[Path]:
+    for folder in folders:
+        for kind in ("service", "timer"):
+            yield from sorted(root.glob(f"{folder}/*.{kind}"))
+
+
+def _what_it_starts(unit: Path) -> str:
+    """Return the line by which a unit starts what looks like an older deployment, or nothing."""
+    for line in _lines(unit):
+        if line.startswith("ExecStart=") and _starts_such(line):
+            return _without_secrets(line)
+    return ""
 
 
 def _cron_lines(root: Path) -> Iterator[Zombie]:
     for pattern in _CRON:
         for file in sorted(root.glob(pattern)):
-            for line in _lines(file):
-                if _LOOKS.search(line) and not line.lstrip().startswith("#"):
-                    name = f"/{file.relative_to(root)}"
-                    yield Zombie("cron line", name, _without_secrets(line.strip()))
+            name = f"/{file.relative_to(root)}"
+            found = [
+                Zombie("cron line", name, _without_secrets(line.strip()))
+                for line in _lines(file)
+                if not line.lstrip().startswith("#") and _starts_such(line)
+            ]
+            if not found and _looks(file.name):
+                found = [Zombie("cron line", name, "by its name")]
+            yield from found
 
 
 def _processes(proc: Path) -> Iterator[Zombie]:
-    """Yield processes by their command lines, but for ours and those that lead to this one."""
+    """Yield processes by what they run, but for those that lead to this one."""
     spared = set(_ancestors(proc, os.getpid()))
     for entry in sorted(proc.glob("[0-9]*")):
-        pid = int(entry.name)
         try:
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            cmdline = (entry / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue  # it has ended, or is not ours to see
-        # Who runs what: further words may name files of ours, as an editor's do.
-        started = " ".join(words[:_WORDS])
-        if pid not in spared and _LOOKS.search(started) and not _is_ours(words):
-            yield Zombie("process", f"pid {pid}", _without_secrets(started))
+        words = cmdline.rstrip("\0").split("\0")
+        if int(entry.name) not in spared and any(map(_looks, _run_by(words))):
+            yield Zombie("process", f"pid {entry.name}", _without_secrets(" ".join(words))[:_PROOF])
+
+
+def _run_by(words: list[str]) -> list[str]:
+    """Return what a command line runs: its program, and what an interpreter was given to run.
+
+    What follows is data: an editor's or a package tool's words may name anything.
+    """
+    program, *rest = words
+    if not _INTERPRETER.fullmatch(Path(program).name):
+        return [program]
+    given = iter(rest)
+    for word in given:
+        if word in ("-m", "-jar"):
+            return [program, next(given, "")]
+        if _GIVEN_TEXT.fullmatch(word):  # what that starts is a process of its own
+            break
+        if word in _WITH_VALUE:
+            next(given, None)
+        elif not word.startswith(("-", "+")):
+            return [program, word]
+    return [program]
 
 
 def _without_secrets(command: str) -> str:
     """Mask what a command line says after words such as key= or --token, and what we know."""
     return redacted(_SECRET.sub(r"\1***", command))
-
-
-def _is_ours(words: list[str]) -> bool:
-    """Tell whether a command line is this program's own, whichever way it was started."""
-    names = [Path(word).name for word in words[:3]]
-    return "pricecheck" in names or ("-m" in words and "pricecheck" in words)
 
 
 def _ancestors(proc: Path, pid: int) -> Iterator[int]:
@@ -134,7 +198,7 @@ def _containers() -> Iterator[Zombie]:
     for engine in ("docker", "podman"):
         for line in _output(engine, "ps", "--all", "--format", "{{.Names}} {{.Image}} {{.Status}}"):
             name, _, about = line.partition(" ")
-            if _LOOKS.search(line):
+            if _looks(line) and not _OUR_CONTAINERS.match(line):
                 yield Zombie("container", name, f"{engine}: {about}")
 
 
