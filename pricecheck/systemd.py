@@ -138,6 +138,11 @@ def _silence_watched(limit_s: float, tell: Callable[[], None]) -> Iterator[Calla
         done.set()
 
 
+def hands_credentials() -> bool:
+    """Tell whether systemd runs this program, and hands it credentials."""
+    return bool(os.environ.get("CREDENTIALS_DIRECTORY"))
+
+
 def credential(name: str) -> str | None:
     """Return a credential that the unit passes (LoadCredential=), without the space around it.
 

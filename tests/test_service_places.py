@@ -84,16 +84,50 @@ def test_under_systemd_its_directories_are_used(monkeypatch: pytest.MonkeyPatch)
     assert settings.socket_directory() == Path("/run/one")
 
 
-def test_a_command_reads_the_key_that_the_unit_hands_to_the_service(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """The config of an installed service, whose key is still to come."""
+    folder = tmp_path / "pricecheck"
+    folder.mkdir()
+    (folder / "keepa-api-key").touch(mode=0o600)
+    monkeypatch.setattr("pricecheck.config.settings.SERVICES", folder)
+    for name in ("KEEPA_API_KEY", "ELASTICSEARCH_PASSWORD", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    return Settings(Config(), folder / "pricecheck.toml")
+
+
+def test_a_command_reads_the_secrets_that_the_unit_hands_to_the_service(service: Settings) -> None:
+    """`sudo pricecheck doctor` has no credential, but may read the files."""
+    (service.folder / "keepa-api-key").write_text("the-key\n")
+    (service.folder / "elasticsearch-password").write_text("the-password\n")
+
+    assert service.api_key() == "the-key"
+    assert service.secret("elasticsearch-password", None) == "the-password"
+    assert service.secret("elasticsearch-api-key", None) is None
+
+
+@pytest.mark.parametrize("started_by_systemd", [True, False])
+def test_a_key_file_that_is_still_empty_is_told_as_the_place_for_the_key(
+    service: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, started_by_systemd: bool
 ) -> None:
-    """`sudo pricecheck doctor` has no credential, but may read the file."""
-    monkeypatch.setattr("pricecheck.config.settings.SERVICES", tmp_path / "pricecheck")
-    monkeypatch.delenv("KEEPA_API_KEY", raising=False)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    (tmp_path / "pricecheck").mkdir()
-    (tmp_path / "pricecheck" / "keepa-api-key").write_text("the-key\n")
+    """Installed empty, handed over empty: what is missing is the key, not a right to read."""
+    if started_by_systemd:
+        (tmp_path / "keepa-api-key").write_text("\n")
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
 
-    key = Settings(Config(), tmp_path / "pricecheck" / "pricecheck.toml").api_key()
+    with pytest.raises(ConfigError, match="no Keepa API key") as caught:
+        service.api_key()
 
-    assert key == "the-key"
+    assert f"put it into {service.folder / 'keepa-api-key'}" in caught.value.remedy
+
+
+def test_the_service_has_its_credentials_and_looks_for_no_file_of_roots(
+    service: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file that was filled after the start, and that it may not read, is none of its business."""
+    (tmp_path / "keepa-api-key").write_text("\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (service.folder / "keepa-api-key").write_text("the-key\n")
+
+    with pytest.raises(ConfigError, match="no Keepa API key"):
+        service.api_key()

@@ -73,13 +73,16 @@ class Settings(msgspec.Struct, frozen=True):
         """Return a sink's secret: from the environment, a systemd credential, or a file.
 
         `name` is the credential's, such as kafka-sasl-password; the variable is called
-        KAFKA_SASL_PASSWORD then. None when there is none; ConfigError when it can't be read.
+        KAFKA_SASL_PASSWORD then. A command has what its user may read of what the unit hands to
+        the service. None when there is none; ConfigError when it can't be read.
         """
         if secret := os.environ.get(name.upper().replace("-", "_"), "").strip():
             return secret
         if secret := systemd.credential(name) or "":
             return secret
-        return _read_key(self.place(file), name) if file else None
+        if file:
+            return _read_key(self.place(file), name)
+        return self._handed_out(name)
 
     def api_key(self) -> str:
         """Return the API key: from the environment, a systemd credential, or keepa.key_file.
@@ -95,13 +98,22 @@ class Settings(msgspec.Struct, frozen=True):
             return _sound_key(_read_key(file), str(file))
         if self.config.simulated:
             return SIMULATED_KEY
-        # What systemd hands to the service, a command run by root may read for itself.
-        if self.service and (file := self.folder / KEY_CREDENTIAL).is_file():
-            return _sound_key(_read_key(file), str(file))
+        if key := self._handed_out(KEY_CREDENTIAL) or "":
+            return _sound_key(key, str(self.folder / KEY_CREDENTIAL))
         remedy = f"name a file that holds it: keepa.key_file in {self.path or FILE_NAME}"
         if self.service:  # which names that file to systemd
             remedy = f"put it into {self.folder / KEY_CREDENTIAL}, readable by root alone"
         raise ConfigError("no Keepa API key", remedy=f"set {KEY_VARIABLE}, or {remedy}")
+
+    def _handed_out(self, name: str) -> str | None:
+        """Return what the unit hands to the service as a credential, for a command of root's.
+
+        None where there is none, and in the service itself: it has its credentials already.
+        """
+        file = self.folder / name
+        if not self.service or systemd.hands_credentials() or not _has_text(file):
+            return None
+        return _read_key(file, name, remedy="run this as root: the file is root's alone")
 
     def place(self, path: str) -> Path:
         """Return what a path in the config means, ~ included. Raises ConfigError."""
@@ -111,14 +123,20 @@ class Settings(msgspec.Struct, frozen=True):
             raise ConfigError(f"{path}: {error}", remedy="write the whole path") from None
 
 
-def _read_key(path: Path, name: str = "API key") -> str:
+def _has_text(file: Path) -> bool:
+    """Tell whether a file is there and not empty, as one is that waits for its secret."""
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _read_key(path: Path, name: str = "API key", remedy: str = "check owner and mode") -> str:
     try:
         key = path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"{path}: the {name} can't be read: {reason}", remedy="check owner and mode"
-        ) from None
+        raise ConfigError(f"{path}: the {name} can't be read: {reason}", remedy=remedy) from None
     if not key:
         raise ConfigError(f"{path}: holds no {name}", remedy="put it on the first line")
     return key

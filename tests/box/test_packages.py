@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 STATE = "/var/lib/private/pricecheck/outbox.sqlite"
 CONFIG = "/etc/pricecheck/pricecheck.toml"
+KEY = "/etc/pricecheck/keepa-api-key"
 # Of what Debian 12 offers beside its own.
 NEWER_SYSTEMD = """
 echo 'deb http://deb.debian.org/debian bookworm-backports main' >/etc/apt/sources.list.d/newer.list
@@ -36,15 +37,23 @@ def running(package: Path) -> Iterator[Service]:
         yield service
 
 
-def test_an_upgrade_keeps_config_and_data_and_goes_on_with_the_new_program(
+def key_file(box: Box) -> str:
+    """Return mode, owner and content of the file for the key."""
+    return box.run("sh", "-c", f"stat -c '%a %U' {KEY}; cat {KEY}").stdout
+
+
+def test_an_upgrade_keeps_config_key_and_data_and_goes_on_with_the_new_program(
     running: Service, package: Path
 ) -> None:
     """What the operator wrote stays without a question; the process is another one."""
     box, pid = running.box, running.show("MainPID")
-    before = box.path(CONFIG).read_text()
+    before, place_for_the_key = box.path(CONFIG).read_text(), key_file(box)
+    box.path(KEY).write_text("the-key")
 
     install(box, package, "--reinstall")
 
+    assert place_for_the_key == "600 root\n"
+    assert key_file(box) == "600 root\nthe-key"
     assert box.path(CONFIG).read_text() == before
     assert box.path(STATE).exists()
     wait_for(lambda: running.show("MainPID") not in ("0", pid), "another process")
@@ -63,6 +72,17 @@ def test_removed_it_leaves_config_and_data_and_nothing_else(running: Service) ->
     assert box.path(CONFIG).exists()
     assert box.path(STATE).exists()
     assert not box.path("/opt/pricecheck").exists()
+
+
+def test_purged_it_leaves_the_data_and_no_key(running: Service) -> None:
+    """What was paid for in tokens stays; a secret does not."""
+    box = running.box
+    box.path(KEY).write_text("the-key")
+
+    box.run("apt-get", "purge", "-qy", "pricecheck")
+
+    assert box.path(STATE).exists()
+    assert not box.path("/etc/pricecheck").exists()
 
 
 @pytest.fixture
@@ -89,12 +109,16 @@ def make(box: Box, target: str) -> str:
 def test_make_install_gives_a_service_that_runs_and_again_is_an_upgrade(source: Box) -> None:
     """Program, unit, man page and completion; the second time config and data stay."""
     told = make(source, "install")
+    place_for_the_key = key_file(source)
     service = configure(source)
+    source.path(KEY).write_text("the-key")
     service.start()
     pid, before = service.show("MainPID"), source.path(CONFIG).read_text()
     make(source, "install")
 
     assert "systemctl enable --now pricecheck" in told
+    assert place_for_the_key == "600 root\n"
+    assert key_file(source) == "600 root\nthe-key"
     assert source.path(CONFIG).read_text() == before
     wait_for(lambda: service.show("MainPID") not in ("0", pid), "another process")
     service.wait_for_state("active")
