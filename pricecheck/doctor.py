@@ -17,6 +17,8 @@ import msgspec
 
 from pricecheck import __version__, logs
 from pricecheck.collect.calls import CallLog, open_client
+from pricecheck.config import Config, Settings
+from pricecheck.config.settings import SERVICES
 from pricecheck.daemon import Plan, read_plan
 from pricecheck.deliver.configured import configured_sinks
 from pricecheck.deliver.elasticsearch import ElasticsearchSink
@@ -35,7 +37,6 @@ _CLOCK_FAILS_MS: Final = 60_000
 _ROOM_WARNS: Final = 1_000_000_000
 _ROOM_FAILS: Final = 100_000_000
 _FULL_SHARE: Final = 0.9
-_UNIT: Final = "pricecheck.service"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
         for check in checks:
             findings += await check(plan)
         findings += _daemon(plan)
-    findings.append(_unit())
+    findings.append(_unit(_unit_of(path)))
     zombies = find_zombies(root)
     findings += [
         Finding(
@@ -161,17 +162,34 @@ async def _sinks(plan: Plan) -> list[Finding]:
             findings.append(Finding(sink.name, "ok", peer))
             findings += [Finding(sink.name, "warning", note) for note in sink.notes]
             if isinstance(sink, ElasticsearchSink):
-                findings += await _elasticsearch(sink, list(names.values()))
+                findings += await _elasticsearch(sink, list(names.values()), plan)
+            elif isinstance(sink, KafkaSink):
+                findings += await _kafka(sink)
         except PricecheckError as error:
             findings.append(Finding(sink.name, "failure", error.message, error.remedy))
         finally:
             await sink.close()
         if isinstance(sink, KafkaSink):
-            findings += _alike(sink.name, "topic", look_alikes(names.values(), sink.topics), {})
+            alike = look_alikes(names.values(), sink.topics)
+            written = {name: _told(await sink.last_write(name)) for name in alike}
+            findings += _alike(sink.name, "topic", alike, written)
     return findings
 
 
-async def _elasticsearch(sink: ElasticsearchSink, ours: list[str]) -> list[Finding]:
+async def _kafka(sink: KafkaSink) -> list[Finding]:
+    """Look at the right to write; whether the brokers and topics are there, connecting tells."""
+    return [
+        Finding(
+            sink.name,
+            "failure",
+            f"these credentials may not write to the topic {name}",
+            "give them the right to: operation Write in its access list",
+        )
+        for name in await sink.not_writable()
+    ]
+
+
+async def _elasticsearch(sink: ElasticsearchSink, ours: list[str], plan: Plan) -> list[Finding]:
     findings: list[Finding] = []
     for node in await sink.ask("/_cat/allocation?format=json&h=node,disk.percent"):
         used = int(node.get("disk.percent") or 0)
@@ -181,10 +199,12 @@ async def _elasticsearch(sink: ElasticsearchSink, ours: list[str]) -> list[Findi
             findings.append(Finding(sink.name, "warning", said, remedy))
     indices = await sink.ask("/_cat/indices?format=json&h=index,docs.count&expand_wildcards=open")
     there = [index["index"] for index in indices]
-    missing = [name for name in ours if name not in there]
-    if missing and len(missing) < len(ours):
-        said = f"missing: {', '.join(missing)}"
-        findings.append(Finding(sink.name, "warning", said, "restart pricecheck: it makes them"))
+    findings += _missing(sink.name, "index", ours, there)
+    search = plan.settings.config.elasticsearch
+    if search is not None and search.templates:
+        known = await sink.ask("/_index_template?filter_path=index_templates.name")
+        templates = [template["name"] for template in known.get("index_templates", ())]
+        findings += _missing(sink.name, "index template", ours, templates)
     alike = look_alikes(ours, there)
     written = {name: await _last_write(sink, name) for name in alike}
     return [*findings, *_alike(sink.name, "index", alike, written)]
@@ -196,7 +216,20 @@ async def _last_write(sink: ElasticsearchSink, index: str) -> str:
         f"/{index}/_search?size=0", {"aggs": {"newest": {"max": {"field": "timestamp"}}}}
     )
     value = newest["aggregations"]["newest"]["value"]
-    return to_rfc3339(int(value)) if value else "unknown"
+    return _told(int(value) if value else None)
+
+
+def _told(time_ms: int | None) -> str:
+    return to_rfc3339(time_ms) if time_ms else "unknown"
+
+
+def _missing(sink: str, what: str, ours: list[str], there: list[str]) -> list[Finding]:
+    """Name those of our names that are missing, unless all are: then nothing was delivered yet."""
+    missing = [name for name in ours if name not in there]
+    if not missing or len(missing) == len(ours):
+        return []
+    said = f"no {what} {', '.join(missing)}"
+    return [Finding(sink, "warning", said, "restart pricecheck: it makes what is missing")]
 
 
 def _alike(sink: str, what: str, alike: dict[str, str], written: dict[str, str]) -> list[Finding]:
@@ -204,8 +237,7 @@ def _alike(sink: str, what: str, alike: dict[str, str], written: dict[str, str])
         Finding(
             sink,
             "warning",
-            f"the {what} {name} is almost called {ours}"
-            + (f"; last written {written[name]}" if name in written else ""),
+            f"the {what} {name} is almost called {ours}; last written {written[name]}",
             "an older deployment may write there: find it, then delete what is not needed",
         )
         for name, ours in alike.items()
@@ -239,14 +271,20 @@ def _health(snapshot: Snapshot) -> list[Finding]:
     return findings
 
 
-def _unit() -> Finding:
+def _unit_of(path: Path | None) -> str:
+    """Return the unit that reads a config: an instance's, or the one that people start with."""
+    instance = (Settings(Config(), path).service or SERVICES.name).partition("-")[2]
+    return f"pricecheck@{instance}.service" if instance else "pricecheck.service"
+
+
+def _unit(name: str) -> Finding:
     """Look at the systemd unit, where there is a systemd."""
     systemctl = shutil.which("systemctl")
     if systemctl is None or not Path("/run/systemd/system").exists():
         return Finding("unit", "ok", "no systemd runs here")
     wanted = "--property=LoadState,ActiveState,SubState,NRestarts,UnitFileState"
     done = subprocess.run(  # noqa: S603  # systemd's own program
-        [systemctl, "show", _UNIT, wanted],
+        [systemctl, "show", name, wanted],
         capture_output=True,
         text=True,
         check=False,
@@ -254,15 +292,15 @@ def _unit() -> Finding:
     )
     state = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     if state.get("LoadState") != "loaded":
-        return Finding("unit", "warning", f"{_UNIT} is not installed", "sudo make install")
-    said = f"{_UNIT} is {state.get('ActiveState')}, {state.get('UnitFileState')}"
+        return Finding("unit", "warning", f"{name} is not installed", "sudo make install")
+    said = f"{name} is {state.get('ActiveState')}, {state.get('UnitFileState')}"
     restarts = int(state.get("NRestarts") or 0)
     if restarts:
         said += f", restarted {restarts} times"
     if state.get("ActiveState") != "active":
-        return Finding("unit", "failure", said, f"journalctl -u {_UNIT} -p warning")
+        return Finding("unit", "failure", said, f"journalctl -u {name} -p warning")
     if state.get("UnitFileState") != "enabled":
-        return Finding("unit", "warning", said, f"systemctl enable {_UNIT}, to start at boot")
+        return Finding("unit", "warning", said, f"systemctl enable {name}, to start at boot")
     if restarts:
-        return Finding("unit", "warning", said, f"journalctl -u {_UNIT} -p warning")
+        return Finding("unit", "warning", said, f"journalctl -u {name} -p warning")
     return Finding("unit", "ok", said)

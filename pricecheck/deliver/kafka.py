@@ -17,11 +17,20 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import trio
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import (
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not declared so
+    AclOperation,
     AdminClient,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -37,11 +46,12 @@ _librdkafka = logging.getLogger(f"{__name__}.librdkafka")
 
 
 def _quieten(record: logging.LogRecord) -> bool:
-    """Let a failed connection, told anew with every attempt, be a matter for debugging only.
+    """Let a failed connection, and what it says it tries again, be matters for debugging only.
 
     An outage would fill the log with them, and the relay has told of it already.
     """
-    if record.getMessage().startswith(("FAIL [", "ERROR [")):
+    said = record.getMessage()
+    if said.startswith(("FAIL [", "ERROR [")) or said.endswith(": retrying"):
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     return _librdkafka.isEnabledFor(record.levelno)
 
@@ -144,6 +154,14 @@ class KafkaSink:
             self._producer = await _in_thread(partial(self._open, limits))
         return f"Kafka at {brokers}"
 
+    async def last_write(self, topic: str) -> int | None:
+        """Return when a topic last got a message, in Unix milliseconds; None if nobody knows."""
+        return await _in_thread(partial(self._last_write, topic))
+
+    async def not_writable(self) -> list[str]:
+        """Return those of our topics that we have no right to write to, as the brokers tell."""
+        return await _in_thread(self._not_writable)
+
     async def send(self, batch: Sequence[Stored]) -> Receipt:
         """Produce what is not with librdkafka yet, and wait until every message is settled."""
         assert self._producer is not None  # the relay connects first
@@ -171,10 +189,14 @@ class KafkaSink:
         options = _OURS | sizes | self._options
         return Producer(options, logger=_librdkafka, error_cb=self._note_error)
 
-    def _check_topics(self) -> tuple[dict[str, int], list[str], str]:
-        """Return the largest message of each topic, what else is to be said, and the brokers."""
+    def _admin(self) -> AdminClient:
         admin = AdminClient(_CLIENT | self._options, logger=_librdkafka, error_cb=self._note_error)
         admin.poll(0)
+        return admin
+
+    def _check_topics(self) -> tuple[dict[str, int], list[str], str]:
+        """Return the largest message of each topic, what else is to be said, and the brokers."""
+        admin = self._admin()
         try:
             found = admin.list_topics(timeout=ANSWERS_WITHIN_S)
             self.topics = sorted(found.topics)
@@ -184,7 +206,7 @@ class KafkaSink:
             elif missing:
                 raise SinkBusyError(
                     f"Kafka has no topic {min(missing)}",
-                    remedy="make it, or let pricecheck: kafka.create_topics = true",
+                    remedy="make it, or run pricecheck with kafka.create_topics = true",
                 )
         except KafkaException as error:
             admin.poll(0)
@@ -199,6 +221,33 @@ class KafkaSink:
         ]
         brokers = ", ".join(f"{one.host}:{one.port}" for one in found.brokers.values())
         return self._largest_messages(admin), notes, brokers
+
+    def _last_write(self, topic: str) -> int | None:
+        admin = self._admin()
+        try:
+            partitions = admin.list_topics(topic, timeout=ANSWERS_WITHIN_S).topics[topic].partitions
+            latest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+            newest = {TopicPartition(topic, one): latest for one in partitions}
+            answers = admin.list_offsets(newest, request_timeout=ANSWERS_WITHIN_S).values()
+            times = [answer.result(ANSWERS_WITHIN_S).timestamp for answer in answers]
+        except (KafkaException, TimeoutError):  # older brokers know no such question
+            return None
+        return max((time for time in times if time > 0), default=None)
+
+    def _not_writable(self) -> list[str]:
+        topics = TopicCollection(sorted(self._topics.values()))
+        answers = self._admin().describe_topics(
+            topics, include_authorized_operations=True, request_timeout=ANSWERS_WITHIN_S
+        )
+        refused = []
+        for name, answer in answers.items():
+            try:
+                allowed = answer.result(ANSWERS_WITHIN_S).authorized_operations
+            except (KafkaException, TimeoutError):
+                continue  # connecting tells of it
+            if allowed and AclOperation.WRITE not in allowed:
+                refused.append(name)
+        return refused
 
     def _make_topics(self, admin: AdminClient, missing: set[str]) -> None:
         settings = {"max.message.bytes": str(_ROOM)}

@@ -272,6 +272,17 @@ async def test_its_log_lines_go_to_our_log(
     assert any("Connection refused" in one.getMessage() for one in said)
 
 
+@pytest.mark.parametrize(
+    "line", ["FAIL [thrd:x]: x: Connect failed", "GETPID [thrd:x]: Coordinator load: retrying"]
+)
+def test_what_is_tried_again_is_no_warning(line: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A broker that is just starting needs nobody; what never comes right, the relay tells."""
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("pricecheck.deliver.kafka.librdkafka").warning(line)
+
+    assert not caplog.records
+
+
 async def test_topics_that_nobody_made_are_asked_for(mock_brokers: str) -> None:
     """Where topics are a person's business, the error names the first that is missing."""
     settings = Kafka(brokers=(mock_brokers,), create_topics=False)
