@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,13 @@ def wait_for(holds: Callable[[], bool], what: str, within_s: float = 40) -> None
         if time.monotonic() > deadline:
             pytest.fail(f"not within {within_s:g} s: {what}")
         time.sleep(0.1)
+
+
+def exposure(service: Service) -> float:
+    """Return what systemd reckons of the unit as it runs, from 0 (safe) to 10."""
+    told = service.box.run("systemd-analyze", "security", "--no-pager", service.unit).stdout
+    (level,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", told)
+    return float(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """What goes wrong in the daemon on demand: installed in a box only, beside the program.
 
 PRICECHECK_FAULT names a fault; the daemon then has one task more, `faulty`, which does it once
-the file /opt/fault holds the invocation id of this start.
+the file /opt/fault holds the invocation id of this start. `slow-disk` needs no such file: the
+outbox then takes its time to close.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Final
 import trio
 
 from pricecheck import supervisor
+from pricecheck.outbox import Outbox
 from pricecheck.supervisor import Heartbeat, Run, Supervisor
 
 _TRIGGER: Final = trio.Path("/opt/fault")
 _LONG_S: Final = 3600.0
+_SLOW_S: Final = 5.0
 _done: Final[list[str]] = []
 
 
@@ -76,5 +79,16 @@ def _start_with_fault(
         _start(self, "faulty", partial(_go_wrong, os.environ["PRICECHECK_FAULT"]), stall_after=1)
 
 
-Supervisor.start = _start_with_fault  # type: ignore[method-assign]
-supervisor.STUCK_AFTER_S = 1  # type: ignore[misc]
+_close: Final = Outbox.close
+
+
+def _close_slowly(self: Outbox) -> None:
+    time.sleep(_SLOW_S)
+    _close(self)
+
+
+if os.environ["PRICECHECK_FAULT"] == "slow-disk":
+    Outbox.close = _close_slowly  # type: ignore[method-assign]
+else:
+    Supervisor.start = _start_with_fault  # type: ignore[method-assign]
+    supervisor.STUCK_AFTER_S = 1  # type: ignore[misc]

@@ -8,6 +8,13 @@ from tests.box.conftest import CONFIG, WATCHLIST, Box, Service, configure, wait_
 
 pytestmark = pytest.mark.timeout(300)
 
+SINKS_AWAY = """
+[elasticsearch]
+hosts = ["http://search.invalid:9200"]
+[kafka]
+brokers = ["broker.invalid:9092"]
+"""
+
 
 def test_start_returns_when_it_is_ready_and_status_tells_how_it_is(service: Service) -> None:
     """systemctl knows its state in a line; a good start leaves nothing that needs a person."""
@@ -32,6 +39,7 @@ def test_a_reload_takes_over_a_good_config_without_a_restart(service: Service) -
     wait_for(lambda: "2 products" in service.show("StatusText"), "two products")
     assert service.show("MainPID") == pid
     assert service.show("ActiveState") == "active"
+    assert service.journal("-p", "warning") == ""
 
 
 def test_a_reload_of_a_bad_config_fails_and_the_old_one_stays(service: Service) -> None:
@@ -72,20 +80,27 @@ def test_stop_ends_it_well_and_restart_brings_another_process(service: Service) 
     assert first != second
     assert service.show("Result") == "success"
     assert service.journal().count("stopped calls=") == 2
+    assert service.journal("-p", "warning") == ""
     assert service.box.path("/var/lib/private/pricecheck/outbox.sqlite").exists()
 
 
-def test_enabled_it_is_ready_after_a_boot_without_network(service: Service) -> None:
-    """Neither Keepa nor anything else needs to be reachable; it says what it waits for."""
+def test_enabled_it_is_ready_after_a_boot_without_network_and_sinks(service: Service) -> None:
+    """Neither Keepa, Kafka nor Elasticsearch need be reachable; it says what it waits for."""
     box = service.box
-    box.write("/etc/pricecheck/pricecheck.toml", "")
+    box.write("/etc/pricecheck/pricecheck.toml", SINKS_AWAY)
     box.write("/etc/pricecheck/keepa-api-key", "no-key")
     service.systemctl("enable")
 
     box.reboot()
 
     service.wait_for_state("active")
-    wait_for(lambda: "degraded" in box.run("pricecheck", "status", check=False).stdout, "a reason")
+
+    def told() -> str:
+        return box.run("pricecheck", "status", check=False).stdout
+
+    wait_for(lambda: told().count("not delivering") == 2, "both sinks told as away")
+    assert "degraded" in told()
+    assert service.show("NRestarts") == "0"
 
 
 def test_a_bad_config_is_told_and_not_tried_again(service: Service) -> None:
@@ -103,9 +118,15 @@ def test_a_bad_config_is_told_and_not_tried_again(service: Service) -> None:
     assert "did you mean every?" in status
 
 
-def test_a_missing_api_key_is_told_with_the_file_to_put_it_into(service: Service) -> None:
+@pytest.mark.parametrize("installed", ["empty", "absent"])
+def test_a_missing_api_key_is_told_with_the_file_to_put_it_into(
+    service: Service, installed: str
+) -> None:
     """The unit names the file; the message names it too, and nothing is tried again."""
-    service.box.write("/etc/pricecheck/pricecheck.toml", "")
+    box = service.box
+    box.write("/etc/pricecheck/pricecheck.toml", "")
+    if installed == "empty":
+        box.run("install", "-m", "600", "/dev/null", "/etc/pricecheck/keepa-api-key")
 
     started = service.systemctl("start", check=False)
 
@@ -113,7 +134,10 @@ def test_a_missing_api_key_is_told_with_the_file_to_put_it_into(service: Service
     assert (service.show("ExecMainStatus"), service.show("NRestarts")) == ("78", "0")
     status = service.systemctl("status", check=False).stdout
     assert "no Keepa API key" in status
-    assert "/etc/pricecheck/keepa-api-key" in status
+    assert "put it into /etc/pricecheck/keepa-api-key, readable by root alone" in status
+    doctor = box.run("pricecheck", "doctor", check=False)
+    assert doctor.returncode == 2
+    assert "put it into /etc/pricecheck/keepa-api-key" in doctor.stdout
 
 
 def test_the_key_reaches_it_as_a_credential_that_nobody_else_reads(service: Service) -> None:

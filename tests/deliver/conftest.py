@@ -27,10 +27,6 @@ from pricecheck.supervisor import Heartbeat
 SERVICES = Path(__file__).parents[2] / "scripts" / "services"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "services: talks to a real server of scripts/services")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("services") and not item.get_closest_marker("timeout"):
@@ -250,14 +246,15 @@ async def _answer_one(
 class Services:
     """The servers of one state directory."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *via: str | Path) -> None:
         self.state = state
+        self.via = via  # a command that runs them elsewhere
 
     def run(self, action: str, *names: str) -> dict[str, str]:
         """Start, stop or look at servers; return each one's address, or 'stopped'."""
         # Only `make test-services` takes the time to fetch them.
         done = subprocess.run(
-            [SERVICES, action, "--state", self.state, *names],
+            [*self.via, SERVICES, action, "--state", self.state, *names],
             env={"PRICECHECK_SERVICES": "fetched"} | os.environ,
             capture_output=True,
             text=True,
