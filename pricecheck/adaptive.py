@@ -16,15 +16,17 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
 from pricecheck.age import Terms, due_wait, worth
 from pricecheck.economy import Settlement, nearness, settle
+from pricecheck.extras import Extras
 from pricecheck.lines import Kind, Line
-from pricecheck.planner import CLOCK_SLACK_MS, Batch, Purse, Statistics
+from pricecheck.planner import CLOCK_SLACK_MS, Batch, Purse, Statistics, fitting
 from pricecheck.rhythm import TYPICAL_RATE, Rhythm
 from pricecheck.watchlist import Watch
 
@@ -72,8 +74,7 @@ class AdaptivePlanner:
 
     `seen` is what is known of products, in any order; one of the watchlist that it lacks is due
     at once. `min_every_s` is the least wait between two checks of a product, and `reserve` the
-    share of the bucket that is left to others. `request_of` names the request profile that a
-    product asks for: only the like are batched.
+    share of the bucket that is left to others.
     """
 
     def __init__(
@@ -83,14 +84,12 @@ class AdaptivePlanner:
         *,
         min_every_s: int = 0,
         reserve: float = 0.1,
-        request_of: Callable[[Watch], str] = lambda _: "",
     ) -> None:
         self._min_every_s = min_every_s
         self._reserve = reserve
-        self._request_of = request_of
-        self._kinds: dict[tuple[str, str, bool], Kind] = {}
+        self._kinds: dict[tuple[str, Extras, bool], Kind] = {}
         self._lines: list[Line] = []
-        self._lines_by_terms: dict[tuple[str, str, int, int, int], Line] = {}
+        self._lines_by_terms: dict[tuple[str, Extras, int, int, int], Line] = {}
         self._out: dict[Watch, _Out] = {}
         self._size = 0
         self._picked_first = False
@@ -131,12 +130,12 @@ class AdaptivePlanner:
         if stale or _moved(price, self._price, self._bend() / _BEND_STEPS):
             self._reprice(price)
 
-    def pick(self, now: int, most: int) -> Batch | None:
+    def pick(self, now: int, most: int, tokens: float = math.inf) -> Batch | None:
         """Take out the product whose check is worth most, and up to `most` that go with it.
 
-        Those are due by `now`, of the same marketplace, and like it asked for with the same
-        extras, and checked before or not. They are out until `done` or `retry`. None when
-        nothing is due, or there are no tokens for it. `most` is at least 1.
+        Those are due by `now`, of the same marketplace, ask for the same, are like it checked
+        before or not, and cost no more than `tokens` together. They are out until `done` or
+        `retry`. None when nothing is due, or there are no tokens for it. `most` is at least 1.
         """
         if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
@@ -145,19 +144,21 @@ class AdaptivePlanner:
         if self._brimming():
             if chosen is None and self._cheapen(now):
                 chosen = self._due(now)
-            most = min(most, self._brim())
+            if chosen is not None:
+                most = min(most, self._brim(chosen))
         elif chosen is not None:
             most = min(most, self._affordable(chosen))
         if chosen is None or most < 1:
             return None
-        domain, request, self._picked_first = chosen
+        domain, extras, self._picked_first = chosen
+        most = min(most, fitting(tokens, self._cost(extras)))
         kind = self._kinds[chosen]
         watches = []
         for watch, line, checked_at in kind.take(now, most):
             self._out[watch] = _Out(line, checked_at)
             watches.append(watch)
-        self._spendable -= len(watches) * self._cost(request)
-        return Batch(domain, tuple(watches), self._picked_first, request)
+        self._spendable -= len(watches) * self._cost(extras)
+        return Batch(domain, tuple(watches), self._picked_first, extras)
 
     def learn(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> None:
         """Take over what the check of a picked product has taught. KeyError for one not out."""
@@ -184,7 +185,7 @@ class AdaptivePlanner:
         for watch in watches:
             out = self._out.pop(watch)
             first = out.checked_at is None
-            kind = self._kind(watch.domain, self._request_of(watch), first)
+            kind = self._kind(watch.domain, watch.extras, first)
             kind.put_back(watch, out.line, out.checked_at, at)
 
     def due_in(self, now: int) -> int | None:
@@ -236,7 +237,7 @@ class AdaptivePlanner:
                 days.append(rhythm.days)
         for domain, unknown in waiting.items():
             for watch in unknown.values():
-                self._kind(domain, self._request_of(watch), first=True).put_new(watch)
+                self._kind(domain, watch.extras, first=True).put_new(watch)
         waiting.clear()
         self._latest = max(checked, default=0)
         self._changes, self._days = math.fsum(changes), math.fsum(days)
@@ -248,10 +249,10 @@ class AdaptivePlanner:
         for line in self._lines:
             line.arrange()
 
-    def _kind(self, domain: str, request: str, first: bool) -> Kind:
-        kind = self._kinds.get((domain, request, first))
+    def _kind(self, domain: str, extras: Extras, first: bool) -> Kind:
+        kind = self._kinds.get((domain, extras, first))
         if kind is None:
-            kind = self._kinds[domain, request, first] = Kind()
+            kind = self._kinds[domain, extras, first] = Kind()
         return kind
 
     def _line_for(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> Line:
@@ -259,19 +260,18 @@ class AdaptivePlanner:
         weight = watch.weight * nearness(price, watch.target_price)
         rate_step = round(math.log2(rate) * _STEPS)
         weight_step = round(math.log2(weight) * _STEPS)
-        request = self._request_of(watch)
-        key = (watch.domain, request, rate_step, weight_step, watch.every_s)
+        key = (watch.domain, watch.extras, rate_step, weight_step, watch.every_s)
         line = self._lines_by_terms.get(key)
         if line is None:
             terms = Terms(
                 rate=2 ** (rate_step / _STEPS),
                 weight=2 ** (weight_step / _STEPS),
-                cost=self._cost(request),
+                cost=self._cost(watch.extras),
                 floor=min(self._min_every_s, watch.every_s) / _DAY_S,
                 ceiling=watch.every_s / _DAY_S,
             )
-            kind = self._kind(watch.domain, request, first=False)
-            line = Line(kind, len(self._lines), request, terms)
+            kind = self._kind(watch.domain, watch.extras, first=False)
+            line = Line(kind, len(self._lines), watch.extras, terms)
             line.wait_ms = self._wait_ms(terms)
             self._lines.append(line)
             self._lines_by_terms[key] = line
@@ -290,18 +290,18 @@ class AdaptivePlanner:
 
     # What is due.
 
-    def _due(self, now: int) -> tuple[str, str, bool] | None:
+    def _due(self, now: int) -> tuple[str, Extras, bool] | None:
         """Return the kind to pick from: the most overdue, new products and old ones in turn."""
         due = [(kind.first_due, key) for key, kind in self._kinds.items() if kind.first_due <= now]
         if not due:
             return None
         in_turn = [one for one in due if one[1][2] != self._picked_first] or due
-        return min(in_turn)[1]
+        return min(in_turn, key=itemgetter(0))[1]
 
-    def _cost(self, request: str) -> float:
-        return self._purse.costs.get(request, 1.0) if self._purse else 1.0
+    def _cost(self, extras: Extras) -> float:
+        return self._purse.costs.get(extras, 1.0) if self._purse else 1.0
 
-    def _affordable(self, chosen: tuple[str, str, bool]) -> int:
+    def _affordable(self, chosen: tuple[str, Extras, bool]) -> int:
         return int(min(self._spendable / self._cost(chosen[1]), 1e9))
 
     # What a check is worth, and what it costs.
@@ -321,11 +321,10 @@ class AdaptivePlanner:
         bucketful = self._purse.budget / 24
         return min(_BEND, bucketful / round_trip) if round_trip else _BEND
 
-    def _brim(self) -> int:
+    def _brim(self, chosen: tuple[str, Extras, bool]) -> int:
         """Return how many checks a brimming bucket calls for."""
         assert self._purse is not None
-        dearest = max(self._purse.costs.values(), default=1.0)
-        return max(1, math.ceil(2 * _BRIM_MINUTES * self._purse.refill / dearest))
+        return max(1, math.ceil(2 * _BRIM_MINUTES * self._purse.refill / self._cost(chosen[1])))
 
     def _brimming(self) -> bool:
         """Tell whether tokens are about to expire."""
@@ -349,9 +348,9 @@ class AdaptivePlanner:
         self._reprice(best * (1 - _MOVED))
         return True
 
-    def _take_costs(self, costs: Mapping[str, float]) -> None:
+    def _take_costs(self, costs: Mapping[Extras, float]) -> None:
         for line in self._lines:
-            cost = costs.get(line.request, 1.0)
+            cost = costs.get(line.extras, 1.0)
             if _moved(cost, line.terms.cost):
                 line.terms = msgspec.structs.replace(line.terms, cost=cost)
                 self._solved_ms = -_SOLVE_EVERY_MS

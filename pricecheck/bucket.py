@@ -155,6 +155,10 @@ class Bucket:
         """Return what a call of so many units will cost, at least 1 token."""
         return max(1, math.ceil(self._costs[operation] * units - 1e-9))
 
+    def expect(self, costs: Mapping[str, float]) -> None:
+        """Take over first guesses, tokens a unit, of operations of which nothing is known yet."""
+        self._costs = {**costs, **self._costs}
+
     def learn(self, operation: str, units: int, consumed: int) -> None:
         """Let a call's real cost change the estimate: a dearer one at once, a cheaper slowly."""
         if units <= 0 or consumed < 0:

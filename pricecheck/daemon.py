@@ -32,6 +32,7 @@ from pricecheck.deliver.state import RelayStatus
 from pricecheck.errors import ConfigError, PricecheckError, StoreError
 from pricecheck.instance import only_instance
 from pricecheck.logs import kv
+from pricecheck.needs import prior_costs
 from pricecheck.outbox import FILE_NAME, Commit, Outbox
 from pricecheck.snapshot import Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
@@ -71,8 +72,10 @@ def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None
         domain=prices.domain,
         weight=prices.weight,
         every_s=prices.every,
+        extras=prices.extras,
         strict=strict,
     )
+    prior_costs(settings.config, watched.watches)  # or refuse what is too dear
     return Plan(settings, key, watched)
 
 

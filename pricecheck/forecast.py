@@ -23,7 +23,7 @@ class Forecast(msgspec.Struct, frozen=True):
 
     name: str
     refill: float  # tokens a minute
-    cost: float  # tokens a check
+    cost: float  # tokens a check, the mean over products
     budget: float  # tokens a day for product checks
     need: float  # tokens a day that fixed intervals take
     fixed: Outlook  # intervals all stretched alike where they do not fit the budget
@@ -37,18 +37,29 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 def forecast(
-    classes: Sequence[tuple[Terms, int]], name: str, *, refill: float, others: float, cost: float
+    classes: Sequence[tuple[Terms, int]],
+    name: str,
+    *,
+    refill: float,
+    others: float,
+    cost: float | None = None,
 ) -> Forecast:
-    """Foresee what becomes of (terms, how many products) when a check costs so many tokens."""
+    """Foresee what becomes of (terms, how many products) on a plan of so many tokens a minute.
+
+    With `cost` every check costs that many tokens, whatever the terms say.
+    """
     budget = max(refill - others, 0.001) * 24 * 60
-    priced = [(msgspec.structs.replace(terms, cost=cost), size) for terms, size in classes]
+    priced = list(classes)
+    if cost is not None:
+        priced = [(msgspec.structs.replace(terms, cost=cost), size) for terms, size in classes]
+    count = sum(size for _, size in priced)
     need = cheapest(priced)
     stretch = max(1.0, need / budget)
     settled = settle(priced, budget)
     return Forecast(
         name=name,
         refill=refill,
-        cost=cost,
+        cost=sum(terms.cost * size for terms, size in priced) / count if count else cost or 1.0,
         budget=budget,
         need=need,
         fixed=outlook((terms, size, terms.ceiling * stretch) for terms, size in priced),

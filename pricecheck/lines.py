@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pricecheck.age import Terms
+from pricecheck.extras import Extras
 from pricecheck.planner import AT_ONCE
 from pricecheck.watchlist import Watch
 
@@ -27,18 +28,18 @@ class Line:
         "_head",
         "_times",
         "_watches",
+        "extras",
         "kind",
         "number",
-        "request",
         "size",
         "terms",
         "wait_ms",
     )
 
-    def __init__(self, kind: Kind, number: int, request: str, terms: Terms) -> None:
+    def __init__(self, kind: Kind, number: int, extras: Extras, terms: Terms) -> None:
         self.kind = kind
         self.number = number
-        self.request = request
+        self.extras = extras
         self.terms = terms
         self.size = 0  # with those that are out
         self.wait_ms = 0

@@ -9,6 +9,7 @@ it says in order, and knows no clock: every time is a parameter, in Unix millise
 from __future__ import annotations
 
 import heapq
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from pricecheck.extras import PLAIN, Extras
 from pricecheck.rhythm import Rhythm
 from pricecheck.watchlist import Watch
 
@@ -37,7 +39,7 @@ class Purse(msgspec.Struct, frozen=True):
     capacity: float
     refill: float  # tokens a minute
     others: float = 0.0  # of them, what deals and best sellers take
-    costs: Mapping[str, float] = {}  # tokens a check, by request profile; 1 where unknown
+    costs: Mapping[Extras, float] = {}  # tokens a check; 1 where unknown
 
     @property
     def budget(self) -> float:
@@ -46,12 +48,12 @@ class Purse(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Products of one marketplace to check in one call."""
+    """Products of one marketplace to check in one call, which all ask for the same."""
 
     domain: str
     watches: tuple[Watch, ...]
     first: bool  # none of them was ever checked
-    request: str = ""  # the request profile that all of them ask for
+    extras: Extras = PLAIN
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -61,6 +63,11 @@ class Statistics(msgspec.Struct, frozen=True):
     due: int
     next_due_ms: int | None  # never before now; None when no product waits
     longest_overdue_ms: int  # of what is planned for a time; a first check is due at no time
+
+
+def fitting(tokens: float, cost: float) -> int:
+    """Return how many checks at such a cost so many tokens are enough for; one at least."""
+    return max(1, int(min(tokens / cost + 1e-9, 1e9)))
 
 
 def next_due(watch: Watch, after_ms: int) -> int:
@@ -85,9 +92,10 @@ class Planner:
     """
 
     def __init__(self, watches: Iterable[Watch], checked_at: Mapping[tuple[str, str], int]) -> None:
-        self._queues: dict[tuple[str, bool], _Queue] = {}
+        self._queues: dict[tuple[str, Extras, bool], _Queue] = {}
         self._out: dict[Watch, tuple[int, bool]] = {}
         self._picked_first = False
+        self._costs: Mapping[Extras, float] = {}
         self._latest = max(checked_at.values(), default=0)
         for watch in watches:
             checked = checked_at.get((watch.domain, watch.asin))
@@ -97,17 +105,19 @@ class Planner:
                 self._put(watch, next_due(watch, checked), first=False)
 
     def steer(self, now: int, purse: Purse) -> None:
-        """Take no notice: intervals stay fixed, whatever there is to spend."""
+        """Take over what checks cost; intervals stay fixed, whatever there is to spend."""
+        self._costs = purse.costs
 
     def learn(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> None:
         """Take no notice: intervals stay fixed, whatever a check has taught."""
 
-    def pick(self, now: int, most: int) -> Batch | None:
+    def pick(self, now: int, most: int, tokens: float = math.inf) -> Batch | None:
         """Take out the most overdue product, and up to `most` in all that can go with it.
 
-        These are due by `now`, of the same marketplace, and like it checked before or not. They
-        are out until `done` or `retry`. None when nothing is due. `most` is at least 1; `now` may
-        lie ahead of the clock, to take along what is due soon.
+        These are due by `now`, of the same marketplace, ask for the same, are like it checked
+        before or not, and cost no more than `tokens` together. They are out until `done` or
+        `retry`. None when nothing is due. `most` is at least 1; `now` may lie ahead of the clock,
+        to take along what is due soon.
         """
         if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
@@ -115,12 +125,14 @@ class Planner:
         due = [key for key, queue in self._queues.items() if queue and queue.first_due <= now]
         if not due:
             return None
-        in_turn = [key for key in due if key[1] != self._picked_first] or due
-        chosen = min(in_turn, key=lambda key: (self._queues[key].first_due, key))
-        domain, self._picked_first = chosen
+        in_turn = [key for key in due if key[-1] != self._picked_first] or due
+        chosen = min(in_turn, key=lambda key: self._queues[key].first_due)
+        domain, extras, self._picked_first = chosen
+        most = min(most, fitting(tokens, self._costs.get(extras, 1.0)))
         taken = list(self._queues[chosen].take(now, most))
         self._out.update((watch, (due_ms, self._picked_first)) for due_ms, watch in taken)
-        return Batch(domain, tuple(watch for _, watch in taken), self._picked_first)
+        watches = tuple(watch for _, watch in taken)
+        return Batch(domain, watches, self._picked_first, extras)
 
     def done(self, watches: Iterable[Watch], now: int) -> None:
         """Plan picked products again that were checked at `now`. KeyError for one not out."""
@@ -157,9 +169,10 @@ class Planner:
         )
 
     def _put(self, watch: Watch, due_ms: int, first: bool) -> None:
-        queue = self._queues.get((watch.domain, first))
+        key = (watch.domain, watch.extras, first)
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[watch.domain, first] = _Queue()
+            queue = self._queues[key] = _Queue()
         queue.put(due_ms, watch)
 
     def _clock_set_back(self, now: int) -> None:
@@ -167,7 +180,7 @@ class Planner:
         self._latest = now
         self._out = {watch: (min(due, now), first) for watch, (due, first) in self._out.items()}
         queues, self._queues = self._queues, {}
-        for (_, first), queue in queues.items():
+        for (*_, first), queue in queues.items():
             for due_ms, watch in queue:
                 self._put(watch, min(due_ms, next_due(watch, now)), first)
 

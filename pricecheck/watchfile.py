@@ -22,6 +22,7 @@ import msgspec
 from pricecheck import watchlist
 from pricecheck.durations import format_duration
 from pricecheck.errors import InputError
+from pricecheck.extras import written_extras
 from pricecheck.keepa.tables import BY_CODE, marketplace
 from pricecheck.watchlist import COLUMNS, Layout, Watch
 
@@ -102,7 +103,7 @@ def written(watch: Watch) -> dict[str, str]:
         "weight": f"{watch.weight:.9f}".rstrip("0").rstrip("."),
         "target_price": target,
         "every": format_duration(watch.every_s),
-    }
+    } | written_extras(watch.extras)
 
 
 def cells_of(file: WatchFile, watch: Watch, given: Collection[str]) -> tuple[str, ...]:

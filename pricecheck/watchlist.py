@@ -20,9 +20,19 @@ import msgspec
 
 from pricecheck.durations import parse_duration
 from pricecheck.errors import ConfigError, InputError
+from pricecheck.extras import PLAIN, Extras, parse_extras
 from pricecheck.keepa.tables import ASIN, BY_CODE, marketplace
 
-COLUMNS: Final = ("asin", "domain", "weight", "target_price", "every")
+COLUMNS: Final = (
+    "asin",
+    "domain",
+    "weight",
+    "target_price",
+    "every",
+    "buybox",
+    "offers",
+    "update",
+)
 """The columns of the file; only the first is required."""
 
 _BAD_LINES_KEPT: Final = 1000
@@ -40,6 +50,7 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
     weight: float
     target_price: int | None  # in the smallest unit of the marketplace's currency
     every_s: int
+    extras: Extras = PLAIN  # one object for all lines that ask for the same
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -71,6 +82,7 @@ def load(
     domain: str,
     weight: float = 1.0,
     every_s: int = 21_600,
+    extras: Extras = PLAIN,
     strict: bool = False,
 ) -> Watchlist:
     """Read a watchlist; blank cells take the defaults given here.
@@ -78,7 +90,7 @@ def load(
     Bad lines are skipped and counted, or with `strict` refused. Raises ConfigError for those,
     and for a file that can't be read or whose header is not one of a watchlist.
     """
-    default = Watch("", marketplace(domain).code, weight, None, every_s)
+    default = Watch("", marketplace(domain).code, weight, None, every_s, extras)
     lines = _lines(path, _raw_lines(path))
     layout = _header(path, lines)
     width = len(layout.columns)
@@ -193,7 +205,7 @@ def _cells(text: str, delimiter: str, width: int) -> list[str]:
 
 def parse_cells(cells: Sequence[str], default: Watch) -> Watch:
     """Read the cells of a line, in the order of COLUMNS. Raises InputError for a bad one."""
-    asin, domain, weight, target_price, every = cells
+    asin, domain, weight, target_price, every, buybox, offers, update = cells
     code = _domain(domain, default.domain)
     return Watch(
         parse_asin(asin),
@@ -201,6 +213,9 @@ def parse_cells(cells: Sequence[str], default: Watch) -> Watch:
         _weight(weight, default.weight),
         parse_price(target_price, BY_CODE[code].minor_digits),
         _every(every, default.every_s),
+        default.extras
+        if not (buybox or offers or update)
+        else parse_extras(buybox, offers, update, default.extras),
     )
 
 
@@ -269,6 +284,11 @@ def parse_price(cell: str, minor_digits: int) -> int | None:
 @lru_cache(maxsize=1024)
 def _every(cell: str, default: int) -> int:
     return parse_duration(cell) if cell.strip() else default
+
+
+def profiles(watches: Iterable[Watch]) -> list[Extras]:
+    """Return the different extras that products ask for; none when there is no product."""
+    return list(dict.fromkeys(watch.extras for watch in watches))
 
 
 def _refuse(path: Path, bad: list[BadLine], bad_count: int) -> ConfigError:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pricecheck.adaptive import AdaptivePlanner, Seen
 from pricecheck.age import Terms, due_wait, price_for, worth
+from pricecheck.extras import PLAIN, Extras
 from pricecheck.planner import Batch, Purse
 from pricecheck.rhythm import Rhythm
 from pricecheck.watchlist import Watch
@@ -24,13 +25,19 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 SIX_HOURS_S = 21_600
 YEAR_S = 365 * 86_400
+OFFERS = Extras(offers=20)
 PLENTY = Purse(tokens=600, capacity=1200, refill=20)
 
 
 def make_watch(
-    number: int, domain: str = "DE", *, weight: float = 1.0, every_s: int = SIX_HOURS_S
+    number: int,
+    domain: str = "DE",
+    *,
+    weight: float = 1.0,
+    every_s: int = SIX_HOURS_S,
+    extras: Extras = PLAIN,
 ) -> Watch:
-    return Watch(f"B{number:09d}", domain, weight, None, every_s)
+    return Watch(f"B{number:09d}", domain, weight, None, every_s, extras)
 
 
 def seen(watch: Watch, at: int, rate: float = 0.5, price: int | None = None) -> Seen:
@@ -61,7 +68,7 @@ class Life:
             capacity = self.refill * 60
             self.lost += max(0.0, self.tokens + self.refill - capacity)
             self.tokens = min(capacity, self.tokens + self.refill - self.others)
-            purse = Purse(self.tokens, capacity, self.refill, self.others, {"": self.cost})
+            purse = Purse(self.tokens, capacity, self.refill, self.others, {PLAIN: self.cost})
             self.planner.steer(self.now, purse)
             while batch := self.planner.pick(self.now, 100):
                 self.tokens -= self.cost * len(batch.watches)
@@ -251,13 +258,13 @@ def test_below_the_reserve_nothing_is_picked() -> None:
     watch = make_watch(1)
     planner = AdaptivePlanner([watch], reserve=0.25)
 
-    planner.steer(NOW, Purse(tokens=297, capacity=1200, refill=4, costs={"": 15.0}))
+    planner.steer(NOW, Purse(tokens=297, capacity=1200, refill=4, costs={PLAIN: 15.0}))
 
     assert planner.pick(NOW, 10) is None
     assert planner.due_in(NOW) == 60_000
-    planner.steer(NOW, Purse(tokens=313, capacity=1200, refill=4, costs={"": 15.0}))
+    planner.steer(NOW, Purse(tokens=313, capacity=1200, refill=4, costs={PLAIN: 15.0}))
     assert planner.due_in(NOW) == 30_000
-    planner.steer(NOW, Purse(tokens=315, capacity=1200, refill=4, costs={"": 15.0}))
+    planner.steer(NOW, Purse(tokens=315, capacity=1200, refill=4, costs={PLAIN: 15.0}))
     assert planner.pick(NOW, 10) == Batch("DE", (watch,), first=True)
 
 
@@ -265,7 +272,7 @@ def test_picks_do_not_exceed_the_tokens_told() -> None:
     """Between two counts of the bucket, what was picked is taken off."""
     watches = [make_watch(number) for number in range(100)]
     planner = AdaptivePlanner(watches, reserve=0.0)
-    planner.steer(NOW, Purse(tokens=100, capacity=1200, refill=20, costs={"": 3.0}))
+    planner.steer(NOW, Purse(tokens=100, capacity=1200, refill=20, costs={PLAIN: 3.0}))
 
     batches = [planner.pick(NOW, 20) for _ in range(3)]
 
@@ -282,37 +289,47 @@ def test_without_a_refill_the_plan_goes_on() -> None:
 
 
 def test_a_batch_is_of_one_marketplace_one_kind_and_one_request() -> None:
-    """Marketplaces, first checks and request profiles are not mixed."""
-    watches = [make_watch(n, ("DE", "UK")[n % 2]) for n in range(80)]
+    """Marketplaces, first checks and what is asked for are not mixed."""
+    extras = {n: OFFERS if n % 10 in (0, 1) else PLAIN for n in range(80)}
+    watches = [make_watch(n, ("DE", "UK")[n % 2], extras=extras[n]) for n in range(80)]
     old = [seen(watch, NOW - DAY) for watch in watches[:60]]
-    planner = AdaptivePlanner(
-        watches, old, request_of=lambda watch: "offers" if watch.asin[-1] in "01" else ""
-    )
-    planner.steer(NOW, Purse(100_000, 120_000, 2000, costs={"": 1.0, "offers": 15.0}))
+    planner = AdaptivePlanner(watches, old)
+    planner.steer(NOW, Purse(100_000, 120_000, 2000, costs={PLAIN: 1.0, OFFERS: 15.0}))
 
-    found = Counter[tuple[str, bool, str]]()
+    found = Counter[tuple[str, bool, Extras]]()
     while batch := planner.pick(NOW, 100):
-        found[batch.domain, batch.first, batch.request] += len(batch.watches)
+        found[batch.domain, batch.first, batch.extras] += len(batch.watches)
         assert {watch.domain for watch in batch.watches} == {batch.domain}
+        assert {watch.extras for watch in batch.watches} == {batch.extras}
 
     assert found == {
-        (domain, first, request): (24 if not first else 8) // (1 if not request else 4)
+        (domain, first, extras): (24 if not first else 8) // (1 if extras == PLAIN else 4)
         for domain in ("DE", "UK")
         for first in (False, True)
-        for request in ("", "offers")
+        for extras in (PLAIN, OFFERS)
     }
+
+
+def test_a_batch_costs_no_more_than_a_call_may() -> None:
+    """By the price of what is asked for; one product at least, whatever it costs."""
+    watches = [make_watch(n, extras=OFFERS if n < 40 else PLAIN) for n in range(200)]
+    planner = AdaptivePlanner(watches)
+    planner.steer(NOW, Purse(10_000, 12_000, 200, costs={PLAIN: 1.0, OFFERS: 15.0}))
+
+    picked = [planner.pick(NOW, 100, 80) for _ in range(9)]
+    sizes = Counter((batch.extras, len(batch.watches)) for batch in picked if batch)
+    lone = [len(batch.watches) for _ in range(2) if (batch := planner.pick(NOW, 100, 0))]
+
+    assert sizes == {(OFFERS, 5): 8, (PLAIN, 80): 1}
+    assert lone == [1, 1]
 
 
 def test_a_dearer_check_is_due_later() -> None:
     """A product whose check costs fifteen tokens has to be worth them."""
-    cheap, dear = make_watch(1, every_s=YEAR_S), make_watch(2, every_s=YEAR_S)
-    planner = AdaptivePlanner(
-        [cheap, dear],
-        [seen(cheap, NOW), seen(dear, NOW)],
-        request_of=lambda watch: "offers" if watch is dear else "",
-    )
+    cheap, dear = make_watch(1, every_s=YEAR_S), make_watch(2, every_s=YEAR_S, extras=OFFERS)
+    planner = AdaptivePlanner([cheap, dear], [seen(cheap, NOW), seen(dear, NOW)])
 
-    planner.steer(NOW, Purse(30, 60, 0.01, costs={"": 1.0, "offers": 15.0}))
+    planner.steer(NOW, Purse(30, 60, 0.01, costs={PLAIN: 1.0, OFFERS: 15.0}))
 
     waits = {terms.cost: planner.settlement.wait(terms) for terms, _ in planner.classes()}
     assert waits[15.0] > 2 * waits[1.0]
@@ -429,7 +446,10 @@ class AdaptivePlannerMachine(RuleBasedStateMachine):
         super().__init__()
         domains = ("DE", "UK", "FR")
         self.watches = [
-            make_watch(n, domains[n % 3], every_s=(3600, 21_600)[n % 2]) for n in range(24)
+            make_watch(
+                n, domains[n % 3], every_s=(3600, 21_600)[n % 2], extras=(PLAIN, OFFERS)[n % 5 == 0]
+            )
+            for n in range(24)
         ]
         known = [seen(watch, NOW - n * HOUR, 2.0**n / 99) for n, watch in enumerate(self.watches)]
         self.planner = AdaptivePlanner(self.watches, known[::2], min_every_s=300)
@@ -439,6 +459,7 @@ class AdaptivePlannerMachine(RuleBasedStateMachine):
         self.retried: dict[Watch, int] = {}
         self.now = NOW
         self.out: list[Watch] = []
+        self.costs: dict[Extras, int] = {}
 
     @rule(ms=st.integers(0, 3_000_000))
     def wait(self, ms: int) -> None:
@@ -448,13 +469,18 @@ class AdaptivePlannerMachine(RuleBasedStateMachine):
     @rule(tokens=st.integers(-50, 1200), refill=st.sampled_from([0, 1, 20]), cost=st.integers(1, 9))
     def steer(self, tokens: int, refill: int, cost: int) -> None:
         """Let the bucket and the costs be any."""
-        purse = Purse(min(tokens, 60 * refill), 60 * refill, refill, 0.5, {"": cost})
+        self.costs = {PLAIN: cost, OFFERS: 13 * cost}
+        purse = Purse(min(tokens, 60 * refill), 60 * refill, refill, 0.5, self.costs)
         self.planner.steer(self.now, purse)
 
-    @rule(most=st.integers(1, 8))
-    def pick(self, most: int) -> None:
-        """Pick some, none of them out, nor before its floor."""
-        batch = self.planner.pick(self.now, most)
+    @rule(most=st.integers(1, 8), tokens=st.integers(0, 60))
+    def pick(self, most: int, tokens: int) -> None:
+        """Pick some that are alike and not too dear, none of them out, nor before its floor."""
+        batch = self.planner.pick(self.now, most, tokens)
+        if batch:
+            cost = self.costs.get(batch.extras, 1) * len(batch.watches)
+            assert {watch.extras for watch in batch.watches} == {batch.extras}
+            assert cost <= tokens or len(batch.watches) == 1
         for watch in batch.watches if batch else ():
             assert watch not in self.out
             assert watch.domain == batch.domain if batch else False

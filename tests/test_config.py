@@ -598,7 +598,7 @@ def test_a_products_check_is_priced_by_what_it_asks_for(
     """Extras add to the token that each product costs."""
     read = load(path, content).config
 
-    assert read.prices.unit_cost(read.costs) == cost
+    assert read.costs.check(read.prices.extras) == cost
 
 
 def test_paths_start_from_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

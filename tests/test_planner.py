@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pricecheck.planner import Batch, Planner, next_due
+from pricecheck.extras import PLAIN, Extras
+from pricecheck.planner import Batch, Planner, Purse, next_due
 from pricecheck.watchlist import Watch
+
+OFFERS = Extras(offers=20)
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
@@ -120,6 +124,23 @@ def test_a_batch_is_of_one_marketplace_and_one_kind() -> None:
         ("DE", True, 10),
         ("UK", True, 10),
     }
+
+
+def test_a_batch_asks_for_one_thing_and_fits_what_a_call_may_cost() -> None:
+    """Products with extras go among themselves, as many as the tokens told are enough for."""
+    watches = [make_watch(number) for number in range(30)]
+    dear = [msgspec.structs.replace(watch, extras=OFFERS) for watch in watches[:20]]
+    planner = Planner(dear + watches[20:], {})
+    planner.steer(NOW, Purse(200, 1200, 20, costs={PLAIN: 1.0, OFFERS: 13.0}))
+
+    picked = [planner.pick(NOW, 100, tokens=100) for _ in range(4)]
+
+    assert [(batch.extras, len(batch.watches)) for batch in picked if batch] == [
+        (OFFERS, 7),
+        (OFFERS, 7),
+        (OFFERS, 6),
+        (PLAIN, 10),
+    ]
 
 
 def test_the_most_overdue_goes_first() -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from pricecheck import watchlist
 from pricecheck.errors import ConfigError, InputError
+from pricecheck.extras import Extras
 from pricecheck.watchfile import WatchFile, added, cells_of, editing, parse, removed, replace
 from pricecheck.watchlist import COLUMNS, Watch
 
 PATH = Path("watchlist.csv")
 HEADER = ",".join(COLUMNS)
+LIVE = Extras(buybox=True, offers=20, update=0)
 ASIN = "B08N5WRWNW"
 OTHER = "B000000001"
 
@@ -47,9 +49,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("before", "line"),
     [
-        (f"# mine\n{HEADER}\n", b"B000000001,UK,2.5,49.99,1d\n"),
-        (f"{HEADER}\r\n", b"B000000001,UK,2.5,49.99,1d\r\n"),
-        (f"\ufeff{';'.join(COLUMNS)};;\r\n;;\r\n", b"B000000001;UK;2,5;49,99;1d\r\n"),
+        (f"# mine\n{HEADER}\n", b"B000000001,UK,2.5,49.99,1d,yes,20,0\n"),
+        (f"{HEADER}\r\n", b"B000000001,UK,2.5,49.99,1d,yes,20,0\r\n"),
+        (f"\ufeff{';'.join(COLUMNS)};;\r\n;;\r\n", b"B000000001;UK;2,5;49,99;1d;yes;20;0\r\n"),
         ('"every","asin","target_price",domain,weight\n', b"1d,B000000001,49.99,UK,2.5\n"),
         ("target_price;asin;domain;every;weight\n", b"49,99;B000000001;UK;1d;2,5\n"),
     ],
@@ -57,9 +59,9 @@ def path(tmp_path: Path) -> Path:
 )
 def test_a_line_is_added_as_the_file_writes_its_own(before: str, line: bytes) -> None:
     """Order of columns, delimiter, decimal mark and line end are those of the file."""
-    new = watch(OTHER, "UK", weight=2.5, target_price=4999, every_s=86_400)
+    new = watch(OTHER, "UK", weight=2.5, target_price=4999, every_s=86_400, extras=LIVE)
 
-    after = plus(before, new, *COLUMNS)
+    after = plus(before, new, *file(before).layout.columns)
 
     assert after == before.encode() + line
 
@@ -85,6 +87,7 @@ def test_blanks_are_left_to_the_config() -> None:
     [
         (watch(OTHER, "UK"), (), "domain"),
         (watch(OTHER, target_price=1), ("target_price",), "target_price"),
+        (watch(OTHER, extras=LIVE), ("offers",), "offers"),
     ],
 )
 def test_what_the_file_has_no_column_for_is_refused(

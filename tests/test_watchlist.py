@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from pricecheck import watchlist
 from pricecheck.errors import ConfigError
+from pricecheck.extras import PLAIN, Extras, parse_extras, written_extras
 from pricecheck.keepa.tables import BY_CODE
 from pricecheck.watchlist import Watch, Watchlist
 
 HEADER = "asin,domain,weight,target_price,every\n"
+EXTRAS = "asin,buybox,offers,update\n"
 ASIN = "B08N5WRWNW"
 OTHER = "B000000001"
 ISBN = "080442957X"  # a book's, with X for ten
@@ -97,6 +99,49 @@ def test_every_cent_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, ce
     assert [watch.target_price for watch in found.watches] == [cents]
 
 
+@pytest.mark.parametrize(
+    ("cells", "extras"),
+    [
+        ("", Extras(buybox=True)),
+        ("no", Extras()),
+        ("FALSE,20,6", Extras(offers=20, update=6)),
+        (",100,0", Extras(True, 100, 0)),
+        (" Yes ,no,no", Extras(True)),
+    ],
+)
+def test_extras_are_bought_for_products_that_ask_for_them(
+    path: Path, cells: str, extras: Extras
+) -> None:
+    """A blank takes the config's default, and `no` or 0 does without it."""
+    path.write_text(f"asin,buybox,offers,update\n{ASIN},{cells}\n")
+
+    found = watchlist.load(path, domain="DE", extras=Extras(buybox=True), strict=True)
+
+    assert [watch.extras for watch in found.watches] == [extras]
+
+
+def test_products_that_ask_for_the_same_share_one_object(path: Path) -> None:
+    """A million lines with extras take no more memory than without, however they are written."""
+    found = load(path, f"asin,offers,buybox\n{ASIN},20,no\n{OTHER}, 20\n{ISBN},\n")
+
+    first, second, third = (watch.extras for watch in found.watches)
+    assert first is second
+    assert third is PLAIN
+
+
+@given(
+    st.builds(
+        Extras, st.booleans(), st.just(0) | st.integers(20, 100), st.none() | st.integers(0, 999)
+    )
+)
+def test_extras_are_read_as_they_were_written(extras: Extras) -> None:
+    """What `watch export` writes means the same under any defaults."""
+    cells = written_extras(extras)
+
+    for default in (PLAIN, Extras(True, 20, 0)):
+        assert parse_extras(*cells.values(), default) == extras
+
+
 def test_domains_are_the_objects_of_the_table(path: Path) -> None:
     """A million lines share one string a marketplace, however it was written."""
     found = load(path, f"asin,domain\n{ASIN},de\n{OTHER},amazon.de\n{ISBN},\n")
@@ -133,6 +178,27 @@ def test_a_bad_line_is_reported_and_costs_itself_only(path: Path, line: str, rea
     assert [watch.asin for watch in found.watches] == [OTHER]
     assert found.bad_count == 1
     assert (found.bad[0].line, found.bad[0].text) == (3, line)
+    assert reason in found.bad[0].reason
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("ja", "buybox 'ja' is neither yes nor no"),
+        (",19", "offers '19': Keepa takes 20 to 100"),
+        (",101", "20 to 100"),
+        (",-20", "20 to 100"),
+        (",,live", "update 'live' is no number of hours"),
+        (",,-1", "update '-1'"),
+    ],
+)
+def test_extras_that_keepa_does_not_take_cost_their_line(
+    path: Path, cells: str, reason: str
+) -> None:
+    """The reason says what may be written."""
+    found = load(path, f"{EXTRAS}{ASIN},{cells}\n{OTHER}\n")
+
+    assert [watch.asin for watch in found.watches] == [OTHER]
     assert reason in found.bad[0].reason
 
 

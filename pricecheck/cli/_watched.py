@@ -21,7 +21,7 @@ from pricecheck.cli._options import (
 from pricecheck.durations import format_duration
 
 if TYPE_CHECKING:
-    from pricecheck.config import Settings
+    from pricecheck.config import Costs, Settings
     from pricecheck.keepa.tables import Marketplace
     from pricecheck.records import Price
     from pricecheck.watchlist import Watch
@@ -59,7 +59,7 @@ def list_(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """List what is watched: the last price, its last change, and by when it is checked next.
+    """List what is watched: the last price, its last change, the next check, and its tokens.
 
     Reads watchlist and outbox, and costs no tokens. The next check comes by that time when the
     daemon runs and tokens suffice, often before.
@@ -103,7 +103,11 @@ def _watches(settings: Settings) -> tuple[Watch, ...]:
 
     prices = settings.config.prices
     found = watchlist.load(
-        settings.watchlist, domain=prices.domain, weight=prices.weight, every_s=prices.every
+        settings.watchlist,
+        domain=prices.domain,
+        weight=prices.weight,
+        every_s=prices.every,
+        extras=prices.extras,
     )
     for line in found.bad:
         click.echo(f"{settings.watchlist}: line {line.line}: {line.reason}", err=True)
@@ -117,6 +121,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
     from pricecheck.errors import StoreError
     from pricecheck.records import Price
 
+    costs = settings.config.costs
     watches = [
         watch for watch in _watches(settings) if market is None or watch.domain == market.code
     ]
@@ -128,14 +133,15 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
             for watch in watches:
                 at_ms = checked.get((watch.domain, watch.asin))
                 bodies = outbox.latest_prices(watch.asin, domain=watch.domain) if at_ms else []
-                rows.append(_row(watch, at_ms, decoder.decode(bodies[0]) if bodies else None))
+                price = decoder.decode(bodies[0]) if bodies else None
+                rows.append(_row(watch, costs, at_ms, price))
             return rows
     except StoreError as error:
         click.echo(f"Nothing is known of their prices: {error}", err=True)
-        return [_row(watch, None, None) for watch in watches]
+        return [_row(watch, costs, None, None) for watch in watches]
 
 
-def _row(watch: Watch, checked_ms: int | None, price: Price | None) -> dict[str, Any]:
+def _row(watch: Watch, costs: Costs, checked_ms: int | None, price: Price | None) -> dict[str, Any]:
     from pricecheck.keepa.tables import BY_CODE
     from pricecheck.keepa.time import to_rfc3339
 
@@ -151,6 +157,10 @@ def _row(watch: Watch, checked_ms: int | None, price: Price | None) -> dict[str,
         "target_price": watch.target_price,
         "weight": watch.weight,
         "every_s": int(watch.every_s),  # which is a Duration, where it is the default
+        "buybox": watch.extras.buybox,
+        "offers": watch.extras.offers,
+        "update": watch.extras.update,
+        "tokens": costs.check(watch.extras),
         "checked_at": None if checked_ms is None else to_rfc3339(checked_ms),
         "next_check_by": None if next_ms is None else to_rfc3339(next_ms),
     }
@@ -193,9 +203,11 @@ def _show(rows: list[dict[str, Any]], now_ms: int) -> None:
             amount(row["target_price"], row["currency"]),
             _ago(row["checked_at"], now_ms),
             _ahead(row["next_check_by"], now_ms),
+            f"{row['tokens']:g}",
         )
         for row in rows
     ]
     print_table(
-        ("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next by"), table
+        ("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next by", "Tokens"),
+        table,
     )

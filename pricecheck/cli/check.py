@@ -45,19 +45,20 @@ def command(
 ) -> None:
     """Check products now, and show their prices.
 
-    Costs a token a product, more where the config asks for buybox, offers or update. What is
-    learned goes to the outbox like everything the daemon learns.
+    Costs a token a product, more where watchlist or config ask for buybox, offers or update.
+    What is learned goes to the outbox like everything the daemon learns.
     """
     from pricecheck.watchlist import parse_asin
 
     market = market or settings.config.prices.domain.market
     wanted = list(dict.fromkeys(parse_asin(asin) for asin in asins))
-    cost = math.ceil(len(wanted) * settings.config.prior_costs["product"])
+    watches = _watches(settings, market, wanted)
+    cost = math.ceil(sum(settings.config.costs.check(watch.extras) for watch in watches))
     if cost > _UNASKED and not yes:
         click.confirm(f"This costs about {cost:,} tokens. Go on?", abort=True, err=True)
     key = settings.api_key()
     with _outbox(settings) as outbox:
-        checked = _run(settings, key, _watches(settings, market, wanted), outbox)
+        checked = _run(settings, key, watches, outbox)
     say_simulated(settings)
     prices = [lesson.price for lesson in checked.lessons.values() if lesson.price]
     _show(market, prices, as_json=as_json)
@@ -120,13 +121,16 @@ def _watches(settings: Settings, market: Marketplace, asins: list[str]) -> list[
 
     prices = settings.config.prices
     try:
-        watched = watchlist.load(settings.watchlist, domain=prices.domain).watches
+        watched = watchlist.load(
+            settings.watchlist, domain=prices.domain, extras=prices.extras
+        ).watches
     except ConfigError:
         watched = ()
     wanted = set(asins)
     known = {w.asin: w for w in watched if w.asin in wanted and w.domain == market.code}
     return [
-        known.get(asin) or watchlist.Watch(asin, market.code, prices.weight, None, prices.every)
+        known.get(asin)
+        or watchlist.Watch(asin, market.code, prices.weight, None, prices.every, prices.extras)
         for asin in asins
     ]
 

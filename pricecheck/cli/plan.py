@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -78,11 +79,16 @@ class _Plan:
     def __init__(self, settings: Settings, refill: float | None) -> None:
         from pricecheck import watchlist
         from pricecheck.adaptive import AdaptivePlanner
+        from pricecheck.planner import Purse
 
         prices = settings.config.prices
         self.settings = settings
         self.watches: Sequence[Watch] = watchlist.load(
-            settings.watchlist, domain=prices.domain, weight=prices.weight, every_s=prices.every
+            settings.watchlist,
+            domain=prices.domain,
+            weight=prices.weight,
+            every_s=prices.every,
+            extras=prices.extras,
         ).watches
         stored_of, last_refill = _stored(settings)
         watched = {(watch.domain, watch.asin) for watch in self.watches}
@@ -90,15 +96,18 @@ class _Plan:
         self.refill = refill or last_refill or _USUAL_REFILL
         self.assumed = not (refill or last_refill)
         self.others = settings.config.others_a_minute(settings.config.prior_costs)
-        self.cost = prices.unit_cost(settings.config.costs)
+        self.sizes = Counter(watch.extras for watch in self.watches)
+        self.costs = {extras: settings.config.costs.check(extras) for extras in self.sizes}
         self.planner: AdaptivePlanner = AdaptivePlanner(
             self.watches, self._seen(), min_every_s=prices.min_every, reserve=prices.reserve
         )
+        purse = Purse(0, 60 * self.refill, self.refill, self.others, self.costs)
+        self.planner.steer(settings.config.time.now_ms(), purse)
 
     def forecast(
         self, name: str, *, refill: float | None = None, cost: float | None = None
     ) -> Forecast:
-        """Foresee one way to ask on one Keepa plan; by default, the configured on the present."""
+        """Foresee a Keepa plan, all checks at one cost; by default, this one at their own costs."""
         from pricecheck.forecast import forecast
 
         return forecast(
@@ -106,7 +115,7 @@ class _Plan:
             name,
             refill=refill or self.refill,
             others=self.others,
-            cost=cost or self.cost,
+            cost=cost,
         )
 
     def _seen(self) -> Iterator[Seen]:
@@ -144,7 +153,8 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
     from pricecheck.forecast import PLANS, PROFILES
 
     now = plan.forecast("as configured")
-    profiles = [now] if now.cost not in dict(PROFILES).values() else []
+    alike = {float(cost) for cost in plan.costs.values()}
+    profiles = [] if len(alike) < 2 and alike <= set(dict(PROFILES).values()) else [now]
     profiles += [plan.forecast(name, cost=cost) for name, cost in PROFILES]
     plans = [plan.forecast(f"{refill}", refill=refill) for refill in PLANS]
     if as_json:
@@ -153,6 +163,7 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
         shown = {
             "mode": plan.settings.config.prices.mode,
             "products": len(plan.watches),
+            "asked": {extras.name: size for extras, size in plan.sizes.items()},
             "now": now,
             "requests": profiles,
             "plans": plans,
@@ -164,7 +175,7 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
         f"\nOn this plan, by what is asked of each product ({now.refill:g} tokens a minute):"
     )
     _table("Request", profiles)
-    click.echo(f"\nBy Keepa plan ({now.cost:g} tokens a check):")
+    click.echo(f"\nBy Keepa plan ({_tokens(now.cost)} a check):")
     _table("Refill", plans)
     if plan.watches:
         _plot(plan)
@@ -181,6 +192,9 @@ def _summarise(plan: _Plan, now: Forecast) -> None:
         f"tokens     {now.refill:g} a minute ({told}), {now.refill * 1440:,.0f} a day; "
         f"deals and best sellers take {plan.others * 1440:,.0f}"
     )
+    for extras, size in plan.sizes.items():
+        cost = plan.costs[extras]
+        click.echo(f"asked      {extras.name}, {_tokens(cost)} a check, of {size:,} products")
     click.echo(
         f"fixed      {now.need:,.0f} tokens a day for every product at its own interval: "
         f"{_share(now.share)} of the budget"
@@ -198,6 +212,10 @@ def _summarise(plan: _Plan, now: Forecast) -> None:
         )
 
 
+def _tokens(cost: float) -> str:
+    return f"{cost:.3g} token{'s' * (cost != 1)}"
+
+
 def _share(share: float) -> str:
     return f"{100 * share:.1f} %" if share < 2 else f"{share:,.1f} times"
 
@@ -211,7 +229,7 @@ def _row(row: Forecast) -> tuple[str, ...]:
     found: Outlook = row.adaptive
     return (
         row.name,
-        f"{row.cost:g}",
+        f"{row.cost:.3g}",
         f"{row.need:,.0f}",
         _share(row.share),
         _hours(row.fixed.age),
@@ -284,7 +302,7 @@ class _Reason:
 
     def __init__(self, plan: _Plan, watch: Watch) -> None:
         from pricecheck.age import Terms
-        from pricecheck.economy import nearness, settle
+        from pricecheck.economy import nearness
 
         known = plan.known.get((watch.domain, watch.asin))
         prices = plan.settings.config.prices
@@ -297,18 +315,11 @@ class _Reason:
         self.terms: Terms = Terms(
             rate=self.rhythm.rate(prior) if self.rhythm else prior,
             weight=watch.weight * self.nearness,
-            cost=plan.cost,
+            cost=plan.costs[watch.extras],
             floor=min(prices.min_every, watch.every_s) / _DAY_S,
             ceiling=watch.every_s / _DAY_S,
         )
-        now = plan.forecast("")
-        import msgspec
-
-        classes = [
-            (msgspec.structs.replace(terms, cost=plan.cost), size)
-            for terms, size in plan.planner.classes()
-        ]
-        self.settled = settle(classes, now.budget)
+        self.settled = plan.planner.settlement
         self.fixed = prices.mode == "fixed"
         self.wait = self.terms.ceiling if self.fixed else self.settled.wait(self.terms)
 
@@ -350,13 +361,13 @@ class _Reason:
             )
             near += f" is near its target {amount(self.watch.target_price, market.currency)}"
         due = self.next_ms()
-        plural = "s" * (terms.cost != 1)
         last = f"last {to_rfc3339(self.seen.checked_at)}, " if self.seen else "never yet, "
         return [
             f"{self.watch.asin} on amazon.{market.tld}",
             f"changes   {terms.rate:.2g} a day ({learned})",
             f"weight    {terms.weight:.3g}: {self.watch.weight:g} of the watchlist{near}",
-            f"check     {terms.cost:g} token{plural}, every {_hours(self.wait)}: {self.why()}",
+            f"check     {_tokens(terms.cost)} ({self.watch.extras.name}), "
+            f"every {_hours(self.wait)}: {self.why()}",
             f"limits    not before {_hours(terms.floor)}, not after {_hours(terms.ceiling)}",
             f"next      {last}next {'at once' if due is None else 'about ' + to_rfc3339(due)}",
             f"expect    right {100 * right_share(self.wait, terms.rate):.1f} % of the time, "
@@ -373,6 +384,7 @@ class _Reason:
             "domain": self.watch.domain,
             "rate": self.terms.rate,
             "weight": self.terms.weight,
+            "asked": self.watch.extras.name,
             "cost": self.terms.cost,
             "wait_days": self.wait,
             "why": self.why(),

@@ -36,6 +36,11 @@ def command() -> None:
 @click.option("--target", metavar="PRICE", help="In the marketplace's currency: 49.99.")
 @click.option("--weight", metavar="NUMBER", help="How much it matters beside others; usual is 1.")
 @click.option("--every", metavar="TIME", help="How often it is checked: 6h, 1d.")
+@click.option("--buybox", metavar="YES|NO", help="Ask for the buy box; usual: +2 tokens a check.")
+@click.option(
+    "--offers", metavar="NUMBER", help="Ask for so many offers, 20 to 100: +6 for each 10."
+)
+@click.option("--update", metavar="HOURS", help="Have Keepa refresh it if older; 0 is live: +1.")
 @click.option("--skip-bad", is_flag=True, help="Add the others when one can't be read.")
 def add(
     settings: Settings,
@@ -44,6 +49,9 @@ def add(
     target: str | None,
     weight: str | None,
     every: str | None,
+    buybox: str | None,
+    offers: str | None,
+    update: str | None,
     skip_bad: bool,
 ) -> None:
     """Watch products: ASINs, ISBNs, or addresses of their pages at Amazon or Keepa.
@@ -54,6 +62,7 @@ def add(
     from pricecheck.errors import InputError
 
     options = {"target_price": target, "weight": weight, "every": every}
+    options |= {"buybox": buybox, "offers": offers, "update": update}
     given = {"domain", *(name for name, text in options.items() if text)}
     wanted: list[tuple[Watch, set[str]]] = []
     bad: list[str] = []
@@ -74,8 +83,10 @@ def add(
             else:
                 rows[product] = watchfile.cells_of(file, watch, columns)
         watchfile.replace(file, watchfile.added(file, rows.values()))
+    extras = {(watch.domain, watch.asin): watch.extras for watch, _ in wanted}
     for domain, asin in rows:
-        click.echo(f"{domain} {asin} is watched")
+        tokens = settings.config.costs.check(extras[domain, asin])
+        click.echo(f"{domain} {asin} is watched, for {tokens:g} token{'s' * (tokens != 1)} a check")
     _finish(settings, changed=bool(rows), bad=bool(bad))
 
 
@@ -127,7 +138,7 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
     from pricecheck import importing, watchfile
 
     listed = importing.read(file, _default(settings, market.code if market else None))
-    domain = settings.config.prices.domain
+    domain, costs = settings.config.prices.domain, settings.config.costs
     with watchfile.editing(settings.watchlist, domain=domain) as watched:
         new = [
             item
@@ -146,6 +157,9 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
         f"{len(listed.items) - len(new):,} watched already, "
         f"{listed.repeated:,} repeated, {len(listed.bad):,} refused"
     )
+    if rows:
+        needs = sum(costs.check(item.watch.extras) * 86_400 / item.watch.every_s for item in new)
+        click.echo(f"They cost {needs:,.0f} tokens a day, each checked as often as it asks for.")
     if not yes:
         _show_some(rows)
         click.echo("Nothing is changed yet: --yes does it.")
@@ -176,7 +190,7 @@ def _default(settings: Settings, code: str | None = None) -> Watch:
     from pricecheck.watchlist import Watch
 
     prices = settings.config.prices
-    return Watch("", code or prices.domain, prices.weight, None, prices.every)
+    return Watch("", code or prices.domain, prices.weight, None, prices.every, prices.extras)
 
 
 def _watch(

@@ -13,14 +13,15 @@ from pricecheck.collect.alerts import mates
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import digest_products
-from pricecheck.collect.products import Lesson, recall
+from pricecheck.collect.products import Lesson, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.config import Settings
 from pricecheck.keepa.client import ProductQuery, ProductsAnswer
 from pricecheck.keepa.tables import BY_CODE, MAX_ASINS
+from pricecheck.needs import prior_costs
 from pricecheck.outbox import Commit, DeadLetter, Outbox
 from pricecheck.supervisor import Heartbeat
-from pricecheck.watchlist import Watch
+from pricecheck.watchlist import Watch, profiles
 
 
 class Checked(msgspec.Struct):
@@ -45,11 +46,10 @@ async def check_once(
     config = settings.config
     prices = config.prices
     market = BY_CODE[watches[0].domain]
-    query = ProductQuery(prices.stats_days, None, prices.buybox, prices.offers, prices.update)
     calls = CallLog(config.time)
     checked = Checked({}, [])
 
-    def keep(some: Sequence[Watch], answer: ProductsAnswer) -> Commit:
+    def keep(some: Sequence[Watch], query: ProductQuery, answer: ProductsAnswer) -> Commit:
         asins = [watch.asin for watch in some]
         wanted = [*asins, *mates(config.alert_rules, market.code, asins)]
         stored = outbox.states(market.code, wanted)
@@ -68,23 +68,27 @@ async def check_once(
         return digest.commit
 
     async with open_client(settings, key, calls) as client:
-        bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
+        costs = prior_costs(config, watches)
+        bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=costs)
         spender = Spender(client, bucket, outbox, calls, config.time)
         await spender.settle_doubts()
         done = 0
         heartbeat = Heartbeat(math.inf, lambda: tell(done, heartbeat.why))
-        while done < len(watches):
-            most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate("product")))
-            some = watches[done : done + most]
-            names = [watch.asin for watch in some]
-            await spender.spend(
-                "product",
-                len(some),
-                Priority.PRICES,
-                heartbeat,
-                send=partial(client.products, market, names, query),
-                keep=partial(keep, some),
-            )
-            done += len(some)
-            tell(done, "")
+        for extras in profiles(watches):
+            left = [watch for watch in watches if watch.extras == extras]
+            query = product_query(prices.stats_days, extras, [None], config.time.now_ms())
+            while left:
+                most = max(1, min(MAX_ASINS, bucket.limit // bucket.estimate(extras.operation)))
+                some, left = left[:most], left[most:]
+                names = [watch.asin for watch in some]
+                await spender.spend(
+                    extras.operation,
+                    len(some),
+                    Priority.PRICES,
+                    heartbeat,
+                    send=partial(client.products, market, names, query),
+                    keep=partial(keep, some, query),
+                )
+                done += len(some)
+                tell(done, "")
     return checked

@@ -26,6 +26,7 @@ from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.economy import Settlement
 from pricecheck.errors import PricecheckError
+from pricecheck.extras import Extras
 from pricecheck.keepa.client import ProductsAnswer
 from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.tables import BY_CODE, MAX_ASINS
@@ -34,7 +35,7 @@ from pricecheck.outbox import Commit, Outbox
 from pricecheck.planner import Batch, Planner, Purse
 from pricecheck.snapshot import WatchlistState
 from pricecheck.supervisor import Heartbeat
-from pricecheck.watchlist import Watch
+from pricecheck.watchlist import Watch, profiles
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class PriceCollector:
         self._soon_ms = min(_MINUTE_MS, min(shortest_s, prices.min_every) * 1000 // 15)
         self._others = others
         self._rules = rules
+        self._extras = profiles(watches)
         self._planner: Planner | AdaptivePlanner = Planner((), {})
         self._promised = 0.0  # tokens for what was picked and is not yet reserved
         self._absent = self._changes = self._set_aside = 0
@@ -142,7 +144,7 @@ class PriceCollector:
         now = self._now()
         self._planner.steer(now, self._purse())
         # What falls due soon goes along: fewer calls, nothing late.
-        batch = self._planner.pick(now + self._soon_ms, self._batch_size())
+        batch = self._planner.pick(now + self._soon_ms, self._most, self._tokens())
         if batch is None:
             await self._await_due(heartbeat, self._planner.due_in(now))
         else:
@@ -163,13 +165,11 @@ class PriceCollector:
             with trio.move_on_after(wait_s):
                 await self._put_back.wait()
 
-    def _batch_size(self) -> int:
-        """Return how many products to ask for: no more than tokens allow without a long wait."""
+    def _tokens(self) -> int:
+        """Return what a call may cost: no more than tokens allow without a long wait."""
         bucket = self._spender.bucket
-        unit = bucket.estimate("product")
         rate = int(bucket.state().refill_rate or 0)
-        affordable = min(bucket.limit, max(bucket.available(), rate))
-        return max(1, min(self._most, affordable // unit))
+        return min(bucket.limit, max(bucket.available(), rate))
 
     def _purse(self) -> Purse:
         """Return what there is to spend on product checks."""
@@ -180,7 +180,9 @@ class PriceCollector:
             capacity=known.capacity or 0,
             refill=known.refill_rate or 0.0,
             others=self._others(known.costs),
-            costs={"": max(known.costs["product"], _LEAST_COST)},
+            costs={
+                extras: max(known.costs[extras.operation], _LEAST_COST) for extras in self._extras
+            },
         )
 
     async def _check(self, batch: Batch, heartbeat: Heartbeat) -> None:
@@ -193,14 +195,14 @@ class PriceCollector:
         while parts:
             part = parts.pop()
             try:
-                await self._ask(batch.domain, part, heartbeat)
-            except RejectedError as error:
+                await self._ask(batch.domain, batch.extras, part, heartbeat)
+            except (RejectedError, TooExpensiveError) as error:
                 if len(part) > 1:
                     half = len(part) // 2
                     parts += part[half:], part[:half]
                     continue
                 self._refuse(part[0], error)
-            except (KeepaError, TooExpensiveError, NoRefillError) as error:
+            except (KeepaError, NoRefillError) as error:
                 if isinstance(error, KeepaError) and error.smaller:
                     self._most = max(1, len(part) // 2)
                 self._pause(error)
@@ -217,15 +219,19 @@ class PriceCollector:
                     self._retry(rest)
                 return
 
-    async def _ask(self, domain: str, watches: Sequence[Watch], heartbeat: Heartbeat) -> None:
+    async def _ask(
+        self, domain: str, extras: Extras, watches: Sequence[Watch], heartbeat: Heartbeat
+    ) -> None:
         """Ask for products in one call, and keep what it brings."""
         market, asins = BY_CODE[domain], [watch.asin for watch in watches]
         digests: list[Digest] = []
-        with self._promise(len(asins)) as kept:
+        with self._promise(extras.operation, len(asins)) as kept:
             wanted = [*asins, *mates(self._rules, domain, asins)]
             stored = await trio.to_thread.run_sync(self._outbox.states, domain, wanted)
             known = {asin: recall(stored.get(asin)) for asin in wanted}
-            query = product_query(self._prices, [known[asin] for asin in asins], self._now())
+            query = product_query(
+                self._prices.stats_days, extras, [known[asin] for asin in asins], self._now()
+            )
 
             def keep(answer: ProductsAnswer) -> Commit:
                 digest = digest_products(
@@ -246,7 +252,7 @@ class PriceCollector:
                 return await self._spender.client.products(market, asins, query)
 
             await self._spender.spend(
-                "product", len(asins), Priority.PRICES, heartbeat, send=send, keep=keep
+                extras.operation, len(asins), Priority.PRICES, heartbeat, send=send, keep=keep
             )
         by_asin = {watch.asin: watch for watch in watches}
         for digest in digests:
@@ -257,9 +263,9 @@ class PriceCollector:
                 self._planner.learn(watch, learned.rhythm, learned.current_price)
 
     @contextmanager
-    def _promise(self, units: int) -> Iterator[Callable[[], None]]:
+    def _promise(self, operation: str, units: int) -> Iterator[Callable[[], None]]:
         """Keep tokens from being planned with twice, until the function given is called."""
-        tokens = [float(self._spender.bucket.estimate("product", units))]
+        tokens = [float(self._spender.bucket.estimate(operation, units))]
         self._promised += tokens[0]
 
         def kept() -> None:
@@ -289,7 +295,7 @@ class PriceCollector:
         for letter in digest.commit.dead_letters:
             log.warning("product set aside", extra=kv(product=letter.id, reason=letter.reason))
 
-    def _refuse(self, watch: Watch, error: RejectedError) -> None:
+    def _refuse(self, watch: Watch, error: PricecheckError) -> None:
         """Put off a product that is refused alone; pause when Keepa seems to refuse them all."""
         self._refusals += 1
         self._set_aside += 1

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from pricecheck import config
+from pricecheck.extras import Extras
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.tables import PRICE_TYPES, PRICES, SERIES, Marketplace, PriceType
@@ -72,19 +72,14 @@ class Lesson(msgspec.Struct, frozen=True):
 
 
 def product_query(
-    prices: config.Prices, known: Iterable[Known | None], now_ms: int
+    stats_days: int, extras: Extras, known: Iterable[Known | None], now_ms: int
 ) -> ProductQuery:
-    """Return what to ask of products of which that much is known.
+    """Return what to ask of products with the same extras, of which that much is known.
 
     All history at the first check of one of them, later what is new since the oldest answer.
     What Keepa has nothing on does not count: it would have all its neighbours answered whole.
     """
-    query = ProductQuery(
-        stats_days=prices.stats_days,
-        buybox=prices.buybox,
-        offers=prices.offers,
-        update=prices.update,
-    )
+    query = ProductQuery(stats_days, None, extras.buybox, extras.offers, extras.update)
     now = oldest = from_unix_ms(now_ms)
     for state in known:
         if state is None:

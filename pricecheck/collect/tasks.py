@@ -13,6 +13,7 @@ from pricecheck.collect.spending import Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import Settings
 from pricecheck.keepa.client import KeepaClient
+from pricecheck.needs import prior_costs
 from pricecheck.outbox import Outbox
 from pricecheck.supervisor import Supervisor
 from pricecheck.watchlist import Watchlist
@@ -41,13 +42,15 @@ class Collectors:
         self.settings = settings
         self.watchlist = watchlist
         self.supervisor = supervisor
-        self._terms = (key, config.keepa.url, config.keepa.max_call_cost, config.prior_costs)
+        costs = prior_costs(config, watchlist.watches)
+        self._terms = (key, config.keepa.url, config.keepa.max_call_cost, config.costs)
         self.derived = DerivedDeals()
         if before is not None and before._terms == self._terms:
             self.bucket: Bucket = before.bucket
+            self.bucket.expect(costs)
             self.derived.rules = before.derived.rules & frozenset(config.deals)
         else:
-            self.bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=config.prior_costs)
+            self.bucket = Bucket(max_call_cost=config.keepa.max_call_cost, costs=costs)
         self.spender = Spender(client, self.bucket, outbox, calls, config.time)
         self.prices = PriceCollector(
             watchlist.watches,

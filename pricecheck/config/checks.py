@@ -9,6 +9,7 @@ from typing import Final
 
 from pricecheck.config.sections import AlertRule, Config, Keepa, is_loopback
 from pricecheck.errors import ConfigError
+from pricecheck.keepa.tables import LEAST_OFFERS, MOST_OFFERS
 
 
 def check_values(value: object, place: str) -> None:
@@ -42,8 +43,10 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"log_level: {config.log_level!r} is unknown", remedy="use " + ", ".join(_LEVELS)
         )
-    if 0 < config.prices.offers < _LEAST_OFFERS:
-        raise ConfigError("prices.offers: Keepa takes 20 to 100", remedy="0 asks for none")
+    if 0 < config.prices.offers < LEAST_OFFERS:
+        raise ConfigError(
+            f"prices.offers: Keepa takes {LEAST_OFFERS} to {MOST_OFFERS}", remedy="0 asks for none"
+        )
     _check_simulation(config)
     _check_sinks(config)
     _check_rules(config)
@@ -119,7 +122,7 @@ _MEASURED: Final = {
 
 def _check_costs(config: Config) -> None:
     limit, costs = config.keepa.max_call_cost, config.costs
-    needs = {"prices": config.prices.unit_cost(costs)}
+    needs = {"prices": costs.check(config.prices.extras)}
     needs |= {"deals": costs.deal} if config.deals else {}
     needs |= {"bestsellers": costs.bestsellers} if config.bestsellers else {}
     for name, cost in needs.items():
@@ -167,7 +170,6 @@ _OURS_IN_KAFKA: Final = (
     "transactional.id",
 )
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-_LEAST_OFFERS: Final = 20
 _LATEST_MS: Final = 253_402_300_799_999  # the year 9999
 _URL: Final = re.compile(
     r"https?://(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w-]+(?:\.[\w-]+)*))"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from pricecheck.extras import Extras
 from pricecheck.keepa.tables import ASIN, BY_CODE, Marketplace
 from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
@@ -85,6 +86,15 @@ class Costs(_Section, frozen=True, kw_only=True):
     deal: Annotated[float, Meta(ge=0)] = 5
     bestsellers: Annotated[float, Meta(ge=0)] = 50
 
+    def check(self, extras: Extras) -> float:
+        """Return the tokens that the check of a product with such extras is expected to cost."""
+        return (
+            self.product
+            + self.buybox * extras.buybox
+            + self.offers * -(-extras.offers // 10)
+            + self.update * (extras.update is not None)
+        )
+
 
 class Prices(_Section, frozen=True, kw_only=True):
     """The watchlist, its defaults, and what a price check asks for."""
@@ -102,14 +112,10 @@ class Prices(_Section, frozen=True, kw_only=True):
     offers: Annotated[int, Meta(ge=0, le=100)] = 0
     update: Annotated[int, Meta(ge=0)] | None = None
 
-    def unit_cost(self, costs: Costs) -> float:
-        """Return the tokens that one product's check is expected to cost."""
-        return (
-            costs.product
-            + costs.buybox * self.buybox
-            + costs.offers * -(-self.offers // 10)
-            + costs.update * (self.update is not None)
-        )
+    @property
+    def extras(self) -> Extras:
+        """What is asked of a product whose line says nothing of it."""
+        return Extras(self.buybox, self.offers, self.update)
 
 
 class DealRule(_Section, frozen=True, kw_only=True):
@@ -270,12 +276,8 @@ class Config(_Section, frozen=True, kw_only=True):
 
     @property
     def prior_costs(self) -> dict[str, float]:
-        """Tokens a unit of each operation is expected to cost: a product, a page, a list."""
-        return {
-            "product": self.prices.unit_cost(self.costs),
-            "deal": self.costs.deal,
-            "bestsellers": self.costs.bestsellers,
-        }
+        """Tokens that a page of deals and a list of best sellers are expected to cost."""
+        return {"deal": self.costs.deal, "bestsellers": self.costs.bestsellers}
 
     @property
     def time(self) -> TimeScale:

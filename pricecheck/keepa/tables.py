@@ -19,6 +19,10 @@ ASIN: Final = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")
 MAX_ASINS: Final = 100
 """The most ASINs one /product call may name (Keepa documentation, 'Request Products')."""
 
+LEAST_OFFERS: Final = 20
+MOST_OFFERS: Final = 100
+"""How many offers of a product may be asked for, if any (Keepa documentation, 'Products')."""
+
 DEALS_PER_PAGE: Final = 150
 """The most deals one page of /deal holds (Keepa documentation, 'Browsing Deals')."""
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from pricecheck.adaptive import AdaptivePlanner, Seen
+from pricecheck.extras import PLAIN
 from pricecheck.planner import Purse
 from pricecheck.rhythm import Rhythm, follow
 from pricecheck.watchlist import Watch
@@ -211,7 +212,7 @@ class AgeIndex:
             step += 1
             now = _EPOCH_MS + step * _MINUTE_MS
             level = min(level + refill, capacity)
-            planner.steer(now, Purse(level, capacity, refill, costs={"": self._cost}))
+            planner.steer(now, Purse(level, capacity, refill, costs={PLAIN: self._cost}))
             while batch := planner.pick(now, 100):
                 for watch in batch.watches:
                     i = numbers[watch]

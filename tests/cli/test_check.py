@@ -102,6 +102,22 @@ async def test_asks_before_it_spends_more_than_twenty_tokens(
     assert spent or not ledger.read_text()
 
 
+async def test_extras_of_the_watchlist_are_asked_for_and_priced(
+    run: Run, simulate: Simulate, home: Path
+) -> None:
+    """Two products with offers and one without are two calls, for about 27 tokens."""
+    ledger = await simulate()
+    (home / "watchlist.csv").write_text("asin,offers\nB000000001,20\nB000000002,20\n")
+
+    done = await run("check", "B000000001", "B000000002", "B000000003", input="y\n")
+
+    assert "about 27 tokens" in done.stderr
+    dear, plain = calls(ledger, "product")
+    assert dear.asins == ("B000000001", "B000000002")
+    assert dear.tokens_consumed == 26
+    assert (plain.asins, plain.tokens_consumed) == (("B000000003",), 1)
+
+
 async def test_splits_what_one_call_may_not_cost(run: Run, simulate: Simulate) -> None:
     """keepa.max_call_cost bounds each call, not the check."""
     ledger = await simulate("max_call_cost = 10\n")

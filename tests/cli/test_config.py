@@ -27,6 +27,30 @@ async def test_says_what_will_be_spent(run: Run, home: Path) -> None:
     assert "186 in all" in done.stdout
 
 
+async def test_extras_are_priced_where_they_are_asked_for(run: Run, home: Path) -> None:
+    """A product with offers costs 13 tokens a check by Keepa's price list, the others one."""
+    (home / "watchlist.csv").write_text("asin,offers\nB000000001,20\nB000000002,\nB000000003\n")
+
+    done = await run("config", "check")
+
+    assert "52 tokens a day for prices with offers=20, 13 tokens a check" in done.stdout
+    assert " 8 tokens a day for prices\n" in done.stdout
+    assert "60 in all" in done.stdout
+
+
+async def test_a_product_dearer_than_a_call_may_be_is_refused(run: Run, home: Path) -> None:
+    """Before the daemon starts, with what to do."""
+    (home / "watchlist.csv").write_text("asin,offers\nB000000001,100\n")
+    with (home / "pricecheck.toml").open("a") as file:
+        file.write("max_call_cost = 50\n")
+
+    done = await run("config", "check")
+
+    assert done.returncode == 78
+    assert "a check with offers=100 costs about 61 tokens" in done.stderr
+    assert "raise the cap" in done.stderr
+
+
 async def test_lists_the_bad_lines_and_refuses_them_when_strict(run: Run, home: Path) -> None:
     """Each with its number and reason; `--strict` makes them an error."""
     (home / "watchlist.csv").write_text("asin\nB000000001\nnonsense\n")

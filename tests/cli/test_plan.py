@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -61,6 +62,23 @@ async def test_the_refill_can_be_told(watched: Path, run: Run) -> None:
     assert found["now"]["shortfall"] == pytest.approx(109.6)
     assert found["now"]["adaptive"]["weighted_age"] < found["now"]["fixed"]["weighted_age"]
     assert [one["cost"] for one in found["requests"]] == [1, 3, 15]
+
+
+async def test_extras_are_priced_where_they_are_asked_for(home: Path, run: Run) -> None:
+    """Two of four products ask for offers: a check costs seven tokens on average."""
+    (home / "watchlist.csv").write_text(
+        f"asin,offers\n{ASIN},20\nB000000002,20\nB000000003,\nB000000004,\n"
+    )
+
+    whole, one = await run("plan"), await run("plan", ASIN)
+    found = json.loads((await run("plan", "--json")).stdout)
+
+    assert "offers=20, 13 tokens a check, of 2 products" in whole.stdout
+    assert "plain, 1 token a check, of 2 products" in whole.stdout
+    assert re.search(r"as configured +7 ", whole.stdout)
+    assert found["now"]["need"] == 4 * (13 + 13 + 1 + 1)
+    assert found["asked"] == {"offers=20": 2, "plain": 2}
+    assert "13 tokens (offers=20), every" in one.stdout
 
 
 async def test_says_when_ceilings_can_not_hold(watched: Path, run: Run) -> None:

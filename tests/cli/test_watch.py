@@ -56,8 +56,19 @@ async def test_add_writes_lines_at_the_end(run: Run, watchlist: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert text(watchlist) == (f"{LIST}{OTHER};;20,00\r\n0306406152;;20,00\r\n{ASIN};UK;20,00\r\n")
-    assert f"UK {ASIN} is watched" in done.stdout
+    assert f"UK {ASIN} is watched, for 1 token a check" in done.stdout
     assert "The daemon does not run; it reads the watchlist when it starts." in done.stdout
+
+
+async def test_add_with_extras_tells_their_price(run: Run, home: Path) -> None:
+    """In tokens a check: each extra adds to the one of a plain check."""
+    (home / "watchlist.csv").write_text("asin,buybox,offers,update\n")
+
+    done = await run("watch", "add", ASIN, "--buybox", "yes", "--offers", "40", "--update", "0")
+
+    assert done.returncode == 0, done.stderr
+    assert f"DE {ASIN} is watched, for 28 tokens a check" in done.stdout
+    assert (home / "watchlist.csv").read_text() == f"asin,buybox,offers,update\n{ASIN},yes,40,0\n"
 
 
 async def test_adding_what_is_watched_leaves_its_line(run: Run, watchlist: Path) -> None:
@@ -77,6 +88,7 @@ async def test_adding_what_is_watched_leaves_its_line(run: Run, watchlist: Path)
         (("add", OTHER, "--target", "49.99 USD"), "prices on amazon.de are in EUR"),
         (("add", OTHER, "--weight", "2"), "has no column weight"),
         (("add", OTHER, "--every", "soon"), "'soon' is not a duration"),
+        (("add", OTHER, "--offers", "5"), "Keepa takes 20 to 100"),
         (("remove", ASIN, OTHER), f"{OTHER} is not on the watchlist"),
         (("remove", ASIN, "--domain", "UK"), f"UK {ASIN} is not on the watchlist"),
     ],
@@ -181,12 +193,13 @@ async def test_import_refuses_what_the_watchlist_has_no_column_for(
 
 async def test_export_can_be_imported(run: Run, watchlist: Path, home: Path) -> None:
     """Every blank is filled in, so that it means the same elsewhere."""
+    header = "asin,domain,weight,target_price,every,buybox,offers,update"
     done = await run("watch", "export")
     (home / "export.csv").write_text(done.stdout)
-    (home / "watchlist.csv").write_text("asin,domain,weight,target_price,every\n")
+    (home / "watchlist.csv").write_text(f"{header}\n")
     again = await run("watch", "import", "export.csv", "--yes")
 
-    assert done.stdout == f"asin,domain,weight,target_price,every\n{ASIN},DE,1,49.99,6h\n"
+    assert done.stdout == f"{header}\n{ASIN},DE,1,49.99,6h,no,0,no\n"
     assert again.returncode == 0
     assert text(watchlist) == done.stdout
 
@@ -271,7 +284,7 @@ async def test_list_as_a_table(run: Run) -> None:
     lines = done.stdout.splitlines()
     cells = re.split(r"  +", lines[1])
     assert cells[:6] == ["DE", OTHER, "A mouse", "19.99", "+5.0 %", "10.00"]
-    assert re.search(r"B000000002 .* never +due$", lines[2])
+    assert re.search(r"B000000002 .* never +due +1$", lines[2])
     assert lines[-1] == "2 of 3 products"
 
 

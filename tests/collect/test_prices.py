@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from pricecheck import config
 from pricecheck.clock import ScaledClock
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.products import Known, recall, remember
+from pricecheck.extras import Extras
 from pricecheck.keepa.wire import Envelope, Point
 from pricecheck.outbox import Commit, ProductState
 from pricecheck.planner import Batch, Planner
@@ -66,6 +69,12 @@ def watches(count: int, *, every_s: int = 6 * 3600, first: int = 0) -> list[Watc
 def sizes(desk: Desk) -> list[int]:
     """How many products each call asked for."""
     return [len(call["asins"]) for call in desk.asked()]
+
+
+def is_dear(call: dict[str, Any]) -> bool:
+    """Whether a call cost more than a token for each product."""
+    consumed: int = call["tokens_consumed"]
+    return consumed > len(call["asins"])
 
 
 def checked(desk: Desk) -> Counter[str]:
@@ -127,6 +136,45 @@ class TestBudget:
 
         assert sizes(desk)[0] == 20
         assert max(sizes(desk)) <= max_call_cost
+
+    async def test_extras_are_bought_only_for_the_products_that_ask_for_them(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """Apart from the others, at a price of their own that is learned."""
+        desk = await open_desk(refill_rate=0, costs={"product offers=20": 13.0})
+        plain = watches(20)
+        dear = [replace(one, extras=Extras(offers=20)) for one in watches(20, first=20)]
+        start(desk, [*plain, *dear])
+
+        await until(all_checked(desk, [*plain, *dear]))
+
+        bought = {asin for call in desk.asked() for asin in call["asins"] if is_dear(call)}
+        assert bought == {one.asin for one in dear}
+        assert all(len(call["asins"]) * 13 <= 200 for call in desk.asked() if is_dear(call))
+        costs = desk.bucket.state().costs
+        assert costs["product"] == 1
+        assert costs["product offers=20"] == pytest.approx(13, rel=0.1)
+        boxes = {price["asin"] for price in desk.kept("price") if "NEW_FBA" in price["prices"]}
+        assert boxes
+        assert boxes <= bought
+
+    async def test_a_product_too_dear_for_any_call_costs_one_product(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        fast_clock: ScaledClock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is put off with the reason; the others go on without a pause."""
+        desk = await open_desk(refill_rate=0, max_call_cost=30, costs={"product offers=100": 61.0})
+        dear = replace(watch("B000000099"), extras=Extras(offers=100))
+        collector = start(desk, [dear, *(plain := watches(5))])
+
+        await until(all_checked(desk, plain))
+        await until(lambda: "product refused" in caplog.text)
+
+        assert collector.trouble.reason is None
+        assert dear.asin not in checked(desk)
 
     async def test_it_spends_what_there_is_and_then_what_a_minute_brings(
         self, open_desk: OpenDesk, start: Start
@@ -211,7 +259,7 @@ class TestBudget:
 
         assert max(sizes(desk)) <= 60
         assert collector.trouble.reason is None
-        assert said(caplog) == ["a call of about 100 tokens is above the limit of 60 tokens"]
+        assert said(caplog) == []
 
     async def test_without_refill_it_says_so_until_tokens_arrive(
         self,
@@ -254,9 +302,9 @@ class TestBudget:
         looks = []
         pick = Planner.pick
 
-        def counted(planner: Planner, now: int, most: int) -> Batch | None:
+        def counted(planner: Planner, now: int, most: int, tokens: float) -> Batch | None:
             looks.append(now)
-            return pick(planner, now, most)
+            return pick(planner, now, most, tokens)
 
         monkeypatch.setattr(Planner, "pick", counted)
         desk = await open_desk()

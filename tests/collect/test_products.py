@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricecheck import config
 from pricecheck.collect.products import (
     Known,
     Lesson,
@@ -18,6 +17,7 @@ from pricecheck.collect.products import (
     recall,
     remember,
 )
+from pricecheck.extras import PLAIN, Extras
 from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.tables import SERIES
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
@@ -354,16 +354,14 @@ class TestAbsence:
 
 
 class TestQuery:
-    PRICES = config.Prices()
+    def days(self, *known: Known | None, extras: Extras = PLAIN) -> int | None:
+        return product_query(90, extras, known, to_unix_ms(NOON)).days
 
-    def days(self, *known: Known | None, prices: config.Prices = PRICES) -> int | None:
-        return product_query(prices, known, to_unix_ms(NOON)).days
-
-    def test_it_asks_for_what_the_config_buys(self) -> None:
+    def test_it_asks_for_what_is_bought_of_the_products(self) -> None:
         """Statistics over as many days, and each extra by its own parameter."""
-        prices = config.Prices(stats_days=30, buybox=True, offers=20, update=0)
+        extras = Extras(buybox=True, offers=20, update=0)
 
-        query = product_query(prices, [None], to_unix_ms(NOON))
+        query = product_query(30, extras, [None], to_unix_ms(NOON))
 
         assert query == ProductQuery(stats_days=30, buybox=True, offers=20, update=0)
 
@@ -383,10 +381,10 @@ class TestQuery:
 
     def test_what_is_newly_bought_is_asked_for_with_all_its_history(self) -> None:
         """Its price types are new, so their changes of the look-back are told now."""
-        offers = config.Prices(offers=20)
+        offers = Extras(offers=20)
 
-        assert self.days(Known(last_update=NOON), prices=offers) is None
-        assert self.days(Known(last_update=NOON, extras=("offers",)), prices=offers) == 2
+        assert self.days(Known(last_update=NOON), extras=offers) is None
+        assert self.days(Known(last_update=NOON, extras=("offers",)), extras=offers) == 2
 
 
 Series = list[tuple[int, Any]]
@@ -460,7 +458,6 @@ def test_whenever_it_is_checked_every_change_is_told_exactly_once(
     product in them, or one without histories.
     """
     series: dict[str, Series] = {"NEW": new, "USED": used, "BUY_BOX_SHIPPING": box}
-    bought = config.Prices(buybox=True)
     known: Known | None = None
     minute, seen_until, collected = NOON - 1, NOON - 1, []
     for number, wait in enumerate([*waits[:29], 2 * DAY, 2 * DAY]):
@@ -468,7 +465,7 @@ def test_whenever_it_is_checked_every_change_is_told_exactly_once(
         last_checks = number >= len(waits[:29])  # of these none is missing or late
         late = 0 if last_checks else lateness[number]
         seen_until = max(seen_until, minute - late)
-        query = product_query(bought, [known], to_unix_ms(minute))
+        query = product_query(90, Extras(buybox=True), [known], to_unix_ms(minute))
         begin = 0 if query.days is None else minute - query.days * DAY
         answered = {
             name: flat(clipped([point for point in points if point[0] <= seen_until], begin))

@@ -11,12 +11,15 @@ import trio
 
 from pricecheck.collect.calls import CallLog
 from pricecheck.collect.tasks import Collectors
-from pricecheck.config import BestsellersRule, Config, Costs, DealRule, Domain, Keepa, Prices
+from pricecheck.config import BestsellersRule, Config, Costs, DealRule, Domain, Keepa
 from pricecheck.config import Settings as ConfigSettings
+from pricecheck.extras import Extras
 from pricecheck.keepa.wire import Envelope
 from pricecheck.outbox import Outbox
 from pricecheck.supervisor import Supervisor
-from pricecheck.watchlist import Watchlist
+from pricecheck.watchlist import Watch, Watchlist
+
+from .answers import watch
 
 DE, FR = DealRule(domain=Domain("DE")), DealRule(domain=Domain("FR"))
 CONFIG = Config(
@@ -32,10 +35,11 @@ def collectors(
     config: Config = CONFIG,
     key: str = "key",
     before: Collectors | None = None,
+    watches: tuple[Watch, ...] = (watch(),),
 ) -> Collectors:
     return Collectors(
         ConfigSettings(config, Path("pricecheck.toml")),
-        Watchlist((), (), 0),
+        Watchlist(watches, (), 0),
         key,
         outbox=outbox,
         calls=CallLog(config.time),
@@ -72,6 +76,20 @@ async def test_a_reload_keeps_what_the_bucket_has_learned(
     assert after.bucket.estimate("product", 10) == 35
 
 
+async def test_a_product_that_asks_for_more_has_a_price_at_once(
+    nursery: trio.Nursery, outbox: Outbox
+) -> None:
+    """What the bucket has learned of the others stays."""
+    before = collectors(nursery, outbox)
+    before.bucket.learn("product", 10, 35)
+    dear = msgspec.structs.replace(watch("B000000002"), extras=Extras(offers=20))
+
+    after = collectors(nursery, outbox, before=before, watches=(watch(), dear))
+
+    assert after.bucket.estimate("product", 10) == 35
+    assert after.bucket.estimate("product offers=20") == 13
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -79,7 +97,6 @@ async def test_a_reload_keeps_what_the_bucket_has_learned(
         ({"keepa": Keepa(url="https://elsewhere.example")}, "key"),
         ({"keepa": Keepa(max_call_cost=50)}, "key"),
         ({"costs": Costs(deal=7)}, "key"),
-        ({"prices": Prices(offers=20)}, "key"),
     ],
 )
 async def test_another_key_or_other_costs_begin_anew(
