@@ -78,7 +78,6 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record in the outbox; a greater `seq` was stored later."""
 
     seq: int
-    created_ms: int
     record: Record
 
 
@@ -194,8 +193,8 @@ class Outbox:
 
     # What the relays do.
 
-    def read(self, relay: str, *, limit: int, max_bytes: int, after: int = 0) -> list[Stored]:
-        """Return the records after the relay's cursor, and after a seq, oldest first.
+    def read(self, relay: str, *, limit: int, max_bytes: int) -> list[Stored]:
+        """Return the records after the relay's cursor, oldest first.
 
         At most `limit` of them, with bodies of at most `max_bytes` together; but always one if
         there is one, so that a record larger than that can't stop a relay.
@@ -204,16 +203,16 @@ class Outbox:
         room = max_bytes
         with self._lock, _schema.explained(self.path):
             rows = self._db.execute(
-                "SELECT seq, created_ms, kind, id, key, body FROM records"
-                " WHERE seq > max(?, coalesce((SELECT cursor FROM relays WHERE name = ?), 0))"
+                "SELECT seq, kind, id, key, body FROM records"
+                " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = ?), 0)"
                 " ORDER BY seq LIMIT ?",
-                (after, relay, limit),
+                (relay, limit),
             )
-            for seq, created_ms, kind, id_, key, body in rows:
+            for seq, kind, id_, key, body in rows:
                 room -= len(body)
                 if room < 0 and batch:
                     break
-                batch.append(Stored(seq, created_ms, Record(kind, id_, key, body)))
+                batch.append(Stored(seq, Record(kind, id_, key, body)))
             rows.close()  # an unfinished SELECT would keep the journal from being folded in
         return batch
 

@@ -19,16 +19,11 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
         yield outbox
 
 
-@pytest.mark.parametrize(
-    ("acknowledged", "after", "expected"),
-    [(0, 0, "abcde"), (0, 2, "cde"), (3, 2, "de"), (2, 4, "e"), (5, 0, ""), (0, 5, "")],
-)
-def test_reading_goes_on_after_the_cursor_and_the_seq_named(
-    outbox: Outbox, acknowledged: int, after: int, expected: str
-) -> None:
-    """What was read but not acknowledged is not read twice, nor what was acknowledged."""
+@pytest.mark.parametrize(("acknowledged", "expected"), [(0, "abcde"), (3, "de"), (5, "")])
+def test_reading_goes_on_after_the_cursor(outbox: Outbox, acknowledged: int, expected: str) -> None:
+    """What was acknowledged is not read again."""
     outbox.acknowledge("kafka", acknowledged)
 
-    found = outbox.read("kafka", limit=10, max_bytes=1_000, after=after)
+    found = outbox.read("kafka", limit=10, max_bytes=1_000)
 
     assert "".join(stored.record.id for stored in found) == expected

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 from confluent_kafka import (
@@ -39,7 +39,7 @@ from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyErro
 from pricecheck.errors import ConfigError
 from pricecheck.logs import kv, redact
 from pricecheck.outbox import Stored
-from pricecheck.records import SCHEMA_VERSION
+from pricecheck.records import SCHEMA_VERSION, Record
 
 log = logging.getLogger(__name__)
 _librdkafka = logging.getLogger(f"{__name__}.librdkafka")
@@ -86,8 +86,9 @@ _NO_TOPIC: Final = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
+_Header: TypeAlias = tuple[str, str | bytes | None]
 _SECRET_WORDS: Final = ("password", "secret", "token", "pem", "jaas", "oauthbearer.config")
-_SCHEMA: Final = str(SCHEMA_VERSION).encode()
+_SCHEMA: Final[_Header] = ("schema", str(SCHEMA_VERSION).encode())
 
 _SAID_AGAIN_S: Final = 3600.0
 
@@ -138,11 +139,13 @@ class KafkaSink:
         self.topics: list[str] = []  # all that the brokers have, as of the last connect
         self._settings = settings
         self._topics = names.by_kind()
+        self._routes: dict[str, tuple[str, _Header]] = {
+            kind: (topic, ("kind", kind)) for kind, topic in self._topics.items()
+        }
         self._options = _options(settings, sasl_password)
         self._producer: Producer | None = None
-        self._queued: set[int] = set()  # the seqs that no report has come for
-        self._failed: dict[int, KafkaError] = {}
-        self._settled: set[int] = set()
+        self._handed_over = 0  # the last seq of the batch under way that librdkafka was given
+        self._failed: dict[int, KafkaError] = {}  # by seq, those of that batch
         self._said: str | None = None  # librdkafka's last error
 
     async def connect(self) -> str:
@@ -172,8 +175,7 @@ class KafkaSink:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _in_thread(partial(_close, producer))
-        self._queued.clear()
-        self._failed.clear()
+        self._forget_batch()
 
     # What follows runs in threads, one at a time.
 
@@ -186,7 +188,9 @@ class KafkaSink:
             "message.max.bytes": min(max(most, 1_000), 1_000_000_000),
             "batch.size": max(min(1_000_000, least - _OVERHEAD), 1),
         }
-        options = _OURS | sizes | self._options
+        # What has arrived needs no callback: it is what is neither queued nor failed.
+        reports = {"delivery.report.only.error": True}
+        options = _OURS | sizes | self._options | reports
         return Producer(options, logger=_librdkafka, error_cb=self._note_error)
 
     def _admin(self) -> AdminClient:
@@ -281,72 +285,68 @@ class KafkaSink:
         return found
 
     def _send(self, producer: Producer, batch: Sequence[Stored]) -> Receipt:
-        seqs = [stored.seq for stored in batch]
-        self._settled.intersection_update(seqs)
-        self._failed.clear()
-        for stored in batch:
-            if stored.seq not in self._queued and stored.seq not in self._settled:
-                self._produce(producer, stored)
+        self._hand_over(producer, batch)
         self._wait(producer)
         if gone := [one for one in self._failed.values() if one.code() in _NO_TOPIC]:
             raise SinkAwayError(f"a topic is gone: {_words(gone[0])}")  # connecting makes it anew
         # A batch that a broker found too large may hold messages that are not: each by itself.
-        for stored in batch:
+        for stored in batch if len(self._failed) > 1 else ():
             error = self._failed.get(stored.seq)
-            if error is not None and error.code() in _OF_THE_BATCH and len(self._failed) > 1:
-                del self._failed[stored.seq]
-                self._produce(producer, stored)
+            if error is not None and error.code() in _OF_THE_BATCH:
+                self._hand_over(producer, [stored])
                 self._wait(producer)
         refused: dict[int, str] = {}
         again: dict[int, str] = {}
-        for place, seq in enumerate(seqs):
-            if error := self._failed.get(seq):
+        for place, stored in enumerate(batch if self._failed else ()):
+            if error := self._failed.get(stored.seq):
                 (refused if error.code() in _REFUSED else again)[place] = _words(error)
+        self._forget_batch()
         return Receipt(refused, again)
 
-    def _produce(self, producer: Producer, stored: Stored) -> None:
-        record, seq = stored.record, stored.seq
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("id", record.id),
-            ("kind", record.kind),
-            ("schema", _SCHEMA),
-        ]
-        topic, report = self._topics[record.kind], partial(self._report, seq)
-        while True:
-            try:
-                producer.produce(
-                    topic, record.body, record.key, headers=headers, on_delivery=report
-                )
-                self._queued.add(seq)
-            except BufferError:  # the local queue is full: wait until some of it has arrived
-                if not self._queued:
-                    raise SinkBusyError(
-                        f"{record.kind} {record.id} does not fit into librdkafka's queue",
-                        remedy="raise queue.buffering.max.kbytes in kafka.options",
-                    ) from None
-                self._wait(producer, room=True)
-                continue
-            except KafkaException as error:  # too large for librdkafka itself, or a dead producer
-                self._failed[seq] = error.args[0]
-            return
+    def _hand_over(self, producer: Producer, batch: Sequence[Stored]) -> None:
+        """Produce what librdkafka does not have yet: the busiest loop of all."""
+        produce, routes, failed, report = producer.produce, self._routes, self._failed, self._report
+        for stored in batch:
+            seq, record = stored.seq, stored.record
+            if seq <= self._handed_over and failed.pop(seq, None) is None:
+                continue  # it has this one of a batch begun earlier
+            topic, kind = routes[record.kind]
+            headers = [("id", record.id), kind, _SCHEMA]
+            on_delivery = partial(report, seq)
+            while True:
+                try:
+                    produce(
+                        topic, record.body, record.key, headers=headers, on_delivery=on_delivery
+                    )
+                except BufferError:  # its queue is full: wait until some of it has arrived
+                    self._wait_for_room(producer, record)
+                    continue
+                except KafkaException as error:  # too large for librdkafka, or a dead producer
+                    failed[seq] = error.args[0]
+                break
+            self._handed_over = max(self._handed_over, seq)
 
-    def _report(self, seq: int, error: KafkaError | None, message: Message | None) -> None:
+    def _wait_for_room(self, producer: Producer, record: Record) -> None:
+        if not len(producer):
+            raise SinkBusyError(
+                f"{record.kind} {record.id} does not fit into librdkafka's queue",
+                remedy="raise queue.buffering.max.kbytes in kafka.options",
+            )
+        self._wait(producer, room=True)
+
+    def _report(self, seq: int, error: KafkaError, message: Message) -> None:
+        """Note a message that failed; of one that arrived there is no report."""
         del message
-        self._queued.discard(seq)
-        if error is None:
-            self._settled.add(seq)
-        else:
-            self._failed[seq] = error
+        self._failed[seq] = error
 
     def _wait(self, producer: Producer, *, room: bool = False) -> None:
         """Wait until every message is settled, or (`room`) until one is."""
         patient_until = time.monotonic() + PATIENCE_S
-        while self._queued:
+        while before := len(producer):
             trio.from_thread.check_cancelled()
-            before = len(self._queued)
-            producer.poll(_POLL_S)
+            left = producer.flush(_POLL_S)  # unlike poll, it lets no message linger
             self._check_fatal(producer)
-            if len(self._queued) < before:
+            if left < before:
                 self._said = None
                 patient_until = time.monotonic() + PATIENCE_S
                 if room:
@@ -358,15 +358,17 @@ class KafkaSink:
                 )
         self._check_fatal(producer)
 
+    def _forget_batch(self) -> None:
+        self._handed_over = 0
+        self._failed.clear()
+
     def _check_fatal(self, producer: Producer) -> None:
         """Give up a producer that librdkafka calls dead; the next sends what this one held."""
         fatal = next((error for error in self._failed.values() if error.fatal()), None)
         if fatal is not None:
             self._producer = None
             producer.purge()
-            producer.poll(0)
-            self._queued.clear()
-            self._failed.clear()
+            producer.poll(0)  # reports all that it held as failed
             raise SinkAwayError(f"librdkafka gave up: {_words(fatal)}")
 
     def _note_error(self, error: KafkaError) -> None:

@@ -1,6 +1,6 @@
 """The loop that brings the outbox's records to a sink, whatever happens to the sink.
 
-At least once, in order, with two batches in memory at most however long the backlog is. The
+At least once, in order, with one batch in memory at most however long the backlog is. The
 relay never gives up and never asks anybody: while the sink is away the backlog grows, and once it
 is back, delivery goes on by itself. It knows neither collectors nor the sink's protocol.
 """
@@ -68,16 +68,19 @@ class Relay:
 
         Raises StoreError when the outbox can't be read; the supervisor starts it again.
         """
-        to_send, batches = trio.open_memory_channel[list[Stored]](0)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_ahead, to_send, heartbeat)
-                await self._connect(heartbeat)  # with nothing to deliver, too: trouble shows early
-                self._note_success()
-                async for batch in batches:
+            await self._connect(heartbeat)  # with nothing to deliver, too: trouble shows early
+            self._note_success()
+            while True:
+                # Not read ahead: with a batch under way, both would only wait for Python's lock.
+                batch = await self._read()
+                if batch:
                     self._state = "delivering"
                     await self._deliver(batch, heartbeat)
                     self._note_success()
+                else:
+                    heartbeat.expect(self._in(POLL_S), "nothing to deliver")
+                    await trio.sleep_until(self._in(POLL_S))
         finally:
             self._peer = self._next_try_at = None
             self._state = "starting"
@@ -111,28 +114,11 @@ class Relay:
             notes=tuple(self._sink.notes),
         )
 
-    async def _read_ahead(
-        self, batches: trio.MemorySendChannel[list[Stored]], heartbeat: Heartbeat
-    ) -> None:
-        """Hand over batch after batch; the next is read while the last is being sent."""
-        position = 0
-        while True:
-            limits = self._sink.limits
-            read = partial(
-                self._outbox.read,
-                self.name,
-                limit=limits.records,
-                max_bytes=limits.bytes,
-                after=position,
-            )
-            batch = await trio.to_thread.run_sync(read)
-            if batch:
-                position = batch[-1].seq
-                await batches.send(batch)
-                continue
-            if self._state == "idle":
-                heartbeat.expect(self._in(POLL_S), "nothing to deliver")
-            await trio.sleep_until(self._in(POLL_S))
+    async def _read(self) -> list[Stored]:
+        """Return what comes next, as much as the sink takes at once."""
+        limits = self._sink.limits
+        read = partial(self._outbox.read, self.name, limit=limits.records, max_bytes=limits.bytes)
+        return await trio.to_thread.run_sync(read)
 
     async def _connect(self, heartbeat: Heartbeat) -> None:
         """Reach the sink, however long that takes."""

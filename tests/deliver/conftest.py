@@ -105,7 +105,7 @@ def put(outbox: Outbox, *records: Record) -> None:
 
 
 def stored(*records: Record) -> list[Stored]:
-    return [Stored(seq, 0, record) for seq, record in enumerate(records, start=1)]
+    return [Stored(seq, record) for seq, record in enumerate(records, start=1)]
 
 
 @asynccontextmanager

@@ -61,6 +61,19 @@ async def open_sink(
         yield make
 
 
+@pytest.fixture
+def slow_brokers(names: Names) -> Iterator[str]:
+    """A mock broker that lets everybody wait."""
+    cluster = Producer(
+        {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "test.mock.broker.rtt": 200}
+    )
+    for topic in names.by_kind().values():
+        cluster.list_topics(topic, timeout=10)
+    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    del cluster
+
+
 def consume(brokers: str, topic: str, count: int) -> list[Message]:
     """Read that many messages of a topic from its beginning."""
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "test"})
@@ -157,13 +170,14 @@ async def test_a_message_above_the_limit_is_refused_and_its_neighbours_arrive(
 
 async def test_messages_of_a_batch_that_hangs_are_not_produced_twice(
     open_sink: Open,
-    mock_brokers: str,
+    slow_brokers: str,
     names: Names,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Tried again, the sink waits for the messages that librdkafka has already."""
     monkeypatch.setattr(kafka, "PATIENCE_S", 0.0)
-    sink = open_sink(options={"linger.ms": 400})
+    monkeypatch.setattr(kafka, "ANSWERS_WITHIN_S", 10.0)
+    sink = open_sink(slow_brokers)
     batch = stored(*map(change, range(20)))
     await sink.connect()
     with pytest.raises(SinkAwayError, match="Kafka does not answer"):
@@ -174,18 +188,21 @@ async def test_messages_of_a_batch_that_hangs_are_not_produced_twice(
     await sink.send(stored(*[one.record for one in batch], change(99))[20:])
 
     assert receipt == Receipt()
-    arrived = [message.value() for message in consume(mock_brokers, names.by_kind()["change"], 21)]
+    arrived = [message.value() for message in consume(slow_brokers, names.by_kind()["change"], 21)]
     assert sorted(filter(None, arrived)) == sorted(
         [*(one.record.body for one in batch), change(99).body]
     )
 
 
-async def test_a_send_can_be_cancelled(open_sink: Open) -> None:
+async def test_a_send_can_be_cancelled(
+    open_sink: Open, slow_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within a moment, though librdkafka would wait for ever."""
-    sink = open_sink(options={"linger.ms": 60_000})
+    monkeypatch.setattr(kafka, "ANSWERS_WITHIN_S", 10.0)
+    sink = open_sink(slow_brokers)
     await sink.connect()
 
-    with trio.move_on_after(0.3) as patience:
+    with trio.move_on_after(0.05) as patience:
         await sink.send(stored(change(1)))
 
     assert patience.cancelled_caught
@@ -225,19 +242,22 @@ async def test_a_dead_producer_is_replaced(
     open_sink: Open, mock_brokers: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an error that librdkafka calls fatal, a new producer sends what the old one held."""
+
+    class Dying(Producer):
+        def flush(self, timeout: float = -1) -> int:
+            self.purge()
+            return super().flush(timeout)
+
     sink = open_sink()
-    await sink.connect()
     fatal = KafkaError(KafkaError._FENCED, "made up", fatal=True)
     plain = sink._report
-    reports = [fatal]
-
-    def report(seq: int, error: KafkaError | None, message: Message | None) -> None:
-        plain(seq, reports.pop() if reports else error, message)
-
-    monkeypatch.setattr(sink, "_report", report)
+    monkeypatch.setattr(sink, "_report", lambda seq, _, message: plain(seq, fatal, message))
+    monkeypatch.setattr(kafka, "Producer", Dying)
+    await sink.connect()
 
     with pytest.raises(SinkAwayError, match="librdkafka gave up"):
         await sink.send(stored(change(1)))
+    monkeypatch.setattr(kafka, "Producer", Producer)
     await sink.connect()
     receipt = await sink.send(stored(change(1)))
 
