@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 from elastic_transport import ConnectionError as NoConnectionError
-from elastic_transport import ConnectionTimeout, HttpxAsyncHttpNode, TlsError, TransportError
+from elastic_transport import (
+    ConnectionTimeout,
+    HttpxAsyncHttpNode,
+    NodeConfig,
+    TlsError,
+    TransportError,
+)
+from elastic_transport.client_utils import url_to_node_config
 from elasticsearch import (
     ApiError,
     AsyncElasticsearch,
@@ -63,6 +70,18 @@ class _Time(msgspec.Struct):
 
     timestamp: str | None = None
     changed_at: str | None = None
+
+
+class _Node(HttpxAsyncHttpNode):
+    """The client's own node, which forgets the brackets around an IPv6 address."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        if ":" not in config.host:
+            super().__init__(config)
+            return
+        super().__init__(config.replace(host="localhost"))
+        self._config, self._host = config, config.host
+        self.client.base_url = self.base_url
 
 
 class ElasticsearchSink:
@@ -146,8 +165,11 @@ class ElasticsearchSink:
             options["basic_auth"] = (self._settings.username, self._password or "")
         try:
             return AsyncElasticsearch(
-                [_with_port(host) for host in self._settings.hosts],
-                node_class=HttpxAsyncHttpNode,
+                [
+                    url_to_node_config(host, use_default_ports_for_scheme=True)
+                    for host in self._settings.hosts
+                ],
+                node_class=_Node,
                 request_timeout=self._timeout,
                 # At most once around the hosts; all further patience is the relay's. It would
                 # sleep between two tries, and in asyncio's way, were it not for the 0.
@@ -358,12 +380,3 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         if field in found and found[field].get("type") != mapping.get("type")
     ]
     return "unlike ours: " + ", ".join(others) if others else "its fields fit"
-
-
-def _with_port(host: str) -> str:
-    """Add the port that the client insists on and people leave out."""
-    url = urlsplit(host)
-    if url.port is not None:
-        return host
-    port = 443 if url.scheme == "https" else 80
-    return url._replace(netloc=f"{url.hostname}:{port}").geturl()

@@ -188,14 +188,14 @@ class Answer(NamedTuple):
 
 
 Behaviour = Callable[[Request], Awaitable[Answer]]
-Serve = Callable[[Behaviour], Awaitable[str]]
+Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 async def serve_http(nursery: trio.Nursery) -> Serve:
     """Start an HTTP server on loopback that behaves as the function given; return its address."""
 
-    async def start(behave: Behaviour) -> str:
+    async def start(behave: Behaviour, host: str = "127.0.0.1") -> str:
         async def talk(stream: trio.SocketStream) -> None:
             connection = h11.Connection(h11.SERVER)
             try:
@@ -205,8 +205,9 @@ async def serve_http(nursery: trio.Nursery) -> Serve:
             except (trio.BrokenResourceError, h11.ProtocolError, EOFError):
                 pass
 
-        listeners = await nursery.start(partial(trio.serve_tcp, talk, 0, host="127.0.0.1"))
-        return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        listeners = await nursery.start(partial(trio.serve_tcp, talk, 0, host=host))
+        port = listeners[0].socket.getsockname()[1]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     return start
 

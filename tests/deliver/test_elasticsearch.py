@@ -15,7 +15,7 @@ import trio
 from pricecheck import records
 from pricecheck.config import Duration, Elasticsearch, Names
 from pricecheck.deliver import templates
-from pricecheck.deliver.elasticsearch import ElasticsearchSink
+from pricecheck.deliver.elasticsearch import ElasticsearchSink, _Node
 from pricecheck.deliver.sink import Receipt, SinkAwayError, SinkBusyError, SinkError
 from tests.deliver.conftest import Answer, Request, Serve, change, deal, stored
 
@@ -177,6 +177,37 @@ async def test_the_next_host_takes_over(serve_http: Serve) -> None:
 
     assert receipts == [Receipt()] * 4
     await sink.close()
+
+
+async def test_an_ipv6_address_stands_in_brackets(serve_http: Serve) -> None:
+    """As in every other address."""
+    node = Node()
+    host = await serve_http(node, "::1")
+    sink = ElasticsearchSink(Elasticsearch(hosts=(host,), templates=False), Names())
+
+    await sink.connect()
+
+    assert node.asked[0].headers["host"] == host.removeprefix("http://")
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("http://search", "http://search"),
+        ("https://search/below", "https://search/below/"),
+        ("https://[2001:db8::7]", "https://[2001:db8::7]"),
+        ("http://[::1]:9200/below/", "http://[::1]:9200/below/"),
+    ],
+)
+def test_an_address_may_lack_the_port_and_have_a_path(host: str, expected: str) -> None:
+    """A port left out is the scheme's, and every path is looked for below the address's own."""
+    sink = ElasticsearchSink(Elasticsearch(hosts=(host,)), Names())
+
+    [node] = sink._open().transport.node_pool.all()
+
+    assert isinstance(node, _Node)
+    assert str(node.client.base_url) == expected
 
 
 @pytest.mark.parametrize(
