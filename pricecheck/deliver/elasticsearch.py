@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+import trio
 from elastic_transport import ConnectionError as NoConnectionError
 from elastic_transport import (
     ConnectionTimeout,
@@ -53,6 +54,8 @@ _TRY_AGAIN: Final = (401, 403, 404, 408, 429)
 # Cluster-wide limits and settings that Elasticsearch reports with status 400.
 _TRY_AGAIN_TYPES: Final = ("validation_exception", "index_closed_exception")
 _NOT_READY: Final = (502, 503, 504)
+# No index, or none of its shards: made anew by the next connect, or there in a moment.
+_ABSENT: Final = (404, 503)
 _ERROR: Final = "items.*.error"
 _ITEMS: Final = f"errors,items.*.status,{_ERROR}.type,{_ERROR}.reason,{_ERROR}.caused_by.reason"
 
@@ -122,8 +125,7 @@ class ElasticsearchSink:
         version = await self._ask_version()
         self._speaks = min(int(version.partition(".")[0]), NEWEST_MAJOR)
         if self._settings.templates:
-            for kind, name in self._names.items():
-                await self._prepare(kind, name)
+            await self._prepare_all()
         hosts = ", ".join(urlsplit(host).netloc for host in self._settings.hosts)
         return f"Elasticsearch {version} at {hosts}"
 
@@ -174,7 +176,7 @@ class ElasticsearchSink:
                 # At most once around the hosts; all further patience is the relay's. It would
                 # sleep between two tries, and in asyncio's way, were it not for the 0.
                 max_retries=len(self._settings.hosts) - 1,
-                retry_on_status=(),
+                retry_on_status=_NOT_READY,
                 retry_backoff_base=0,
                 **options,
             )
@@ -190,7 +192,7 @@ class ElasticsearchSink:
             "POST", f"/_bulk?filter_path={_ITEMS}", body, ok=(400, 413)
         )
         if status == 200:
-            return _read_items(answer) if answer["errors"] else Receipt()
+            return _read_items(answer, len(lines) // 2)
         count = len(lines) // 2
         if count == 1:
             return Receipt(refused={0: f"{status}: {_reason(answer)}"})
@@ -216,6 +218,23 @@ class ElasticsearchSink:
                 f"Elasticsearch {number} is too old", remedy=f"version {OLDEST_MAJOR} is needed"
             )
         return number
+
+    async def _prepare_all(self) -> None:
+        """Prepare all kinds at once: one by one takes seconds on a server that has just started."""
+        failed: list[SinkError] = []
+
+        async def prepare(kind: str, name: str) -> None:
+            try:
+                await self._prepare(kind, name)
+            except SinkError as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for kind, name in self._names.items():
+                nursery.start_soon(prepare, kind, name)
+        self.notes.sort()
+        if failed:
+            raise failed[0]
 
     async def _prepare(self, kind: str, name: str) -> None:
         """Make or update the template and the index of a kind; what others made stays as it is."""
@@ -300,10 +319,15 @@ class ElasticsearchSink:
         return answer.meta.status, answer.body
 
 
-def _read_items(answer: Mapping[str, Any]) -> Receipt:
+def _read_items(answer: Any, count: int) -> Receipt:
     """Judge each document of a bulk request by itself."""
+    if not isinstance(answer, dict) or "errors" not in answer:
+        raise SinkBusyError(f"what answers a bulk request is not Elasticsearch: {answer!s:.200}")
+    if not answer["errors"]:
+        return Receipt()
     refused: dict[int, str] = {}
     again: dict[int, str] = {}
+    absent = 0
     for place, item in enumerate(answer["items"]):
         [outcome] = item.values()
         status = outcome["status"]
@@ -313,6 +337,9 @@ def _read_items(answer: Mapping[str, Any]) -> Receipt:
         retried = status in _TRY_AGAIN or status >= 500
         retried |= outcome.get("error", {}).get("type") in _TRY_AGAIN_TYPES
         (again if retried else refused)[place] = f"{status}: {_reason(outcome)}"
+        absent += status in _ABSENT
+    if absent == count:
+        raise SinkAwayError(f"{count} records: {again[0]}", remedy="tried again by itself")
     return Receipt(refused, again)
 
 
@@ -338,7 +365,8 @@ def _refusal(error: ApiError, path: str) -> SinkError:
         return SinkBusyError(f"{said}: the credentials lack a right: {reason}", remedy=remedy)
     if status in _NOT_READY:
         return SinkAwayError(f"{said}: not ready", remedy="tried again by itself")
-    return SinkBusyError(f"{said} to {path.partition('?')[0]}: {reason}")
+    remedy = f"version {OLDEST_MAJOR} or newer is needed" if "media_type" in reason else ""
+    return SinkBusyError(f"{said} to {path.partition('?')[0]}: {reason}", remedy=remedy)
 
 
 def _unreachable(error: TransportError, settings: config.Elasticsearch) -> SinkError:

@@ -31,7 +31,7 @@ POLL_S: Final = 1.0
 
 FIRST_PAUSE_S: Final = 0.25
 # Knocking costs next to nothing, and a sink that is back should not wait.
-LONGEST_PAUSE_AWAY_S: Final = 3.0
+LONGEST_PAUSE_AWAY_S: Final = 2.0
 LONGEST_PAUSE_BUSY_S: Final = 30.0
 CLOSE_WITHIN_S: Final = 5.0
 

@@ -126,8 +126,9 @@ PLAIN = (("content-type", "application/json"),)
         (found({"error": {"type": "x", "reason": "no monitor"}}, 403), "lack a right: x: no mon"),
         (found({"error": "starting"}, 503), "not ready"),
         (Answer(200, b"{nonsense"), "can't be read"),
+        (found({"error": {"type": "media_type_header_exception"}}, 400), "version 8 or newer"),
     ],
-    ids=["other", "opensearch", "hello", "old", "401", "403", "503", "not json"],
+    ids=["other", "opensearch", "hello", "old", "401", "403", "503", "not json", "very old"],
 )
 async def test_who_is_not_a_usable_elasticsearch_is_told_apart(
     open_sink: Open, root: Answer, message: str
@@ -177,6 +178,54 @@ async def test_the_next_host_takes_over(serve_http: Serve) -> None:
 
     assert receipts == [Receipt()] * 4
     await sink.close()
+
+
+async def test_a_host_that_is_not_ready_leaves_the_request_to_the_next(serve_http: Serve) -> None:
+    """Such as a proxy whose node is gone: else every second request would fail."""
+    ready, starting = Node(), Node()
+
+    async def not_yet(request: Request) -> Answer:
+        starting.asked.append(request)
+        return found({"error": "starting"}, 503)
+
+    hosts = (await serve_http(not_yet), await serve_http(ready))
+    sink = ElasticsearchSink(Elasticsearch(hosts=hosts, templates=False), Names())
+
+    await sink.connect()
+    receipts = [await sink.send(stored(change(1))) for _ in range(4)]
+
+    assert receipts == [Receipt()] * 4
+    assert starting.asked
+    await sink.close()
+
+
+async def test_all_kinds_are_prepared_at_once(open_sink: Open) -> None:
+    """On a server that has just started, one after the other would take seconds."""
+    node = Node()
+    under_way = most = 0
+
+    async def slow(request: Request) -> Answer:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        under_way -= 1
+        nothing_yet = request.method == "GET" and request.path != "/"
+        return found({}, 404) if nothing_yet else await node(request)
+
+    await open_sink(slow, templates=True)
+
+    assert most > 1
+
+
+async def test_of_several_troubles_in_preparing_one_is_told(open_sink: Open) -> None:
+    """A missing right meets every kind, and is one error."""
+    lacking = found({"error": {"type": "security_exception", "reason": "no manage"}}, 403)
+    sink = await open_sink(Node(template=lacking), templates=True, connect=False)
+
+    with pytest.raises(SinkBusyError, match="lack a right: security_exception: no manage"):
+        await sink.connect()
 
 
 async def test_an_ipv6_address_stands_in_brackets(serve_http: Serve) -> None:
@@ -255,6 +304,29 @@ async def test_each_document_is_judged_by_itself(open_sink: Open) -> None:
     assert set(receipt.again) == {i for i, (*_, end) in enumerate(outcomes) if end == "again"}
     assert set(receipt.refused) == {i for i, (*_, end) in enumerate(outcomes) if end == "refused"}
     assert receipt.refused[10] == "400: document_parsing_exception: so"
+
+
+@pytest.mark.parametrize("status", [404, 503])
+async def test_where_no_document_finds_its_index_the_sink_is_away(
+    open_sink: Open, status: int
+) -> None:
+    """A node that starts has no shards yet, and a deleted index is made by connecting anew."""
+    node = Node(bulk=items((status, "gone"), (status, "gone")))
+    sink = await open_sink(node)
+
+    with pytest.raises(SinkAwayError, match=f"2 records: {status}: gone: so"):
+        await sink.send(stored(change(1), change(2)))
+
+
+async def test_an_answer_that_is_no_bulk_answer_counts_nothing_as_delivered(
+    open_sink: Open,
+) -> None:
+    """Such as a proxy's page in place of Elasticsearch, with a friendly status."""
+    page = Answer(200, b"<html>Back soon</html>", (("content-type", "text/html"),))
+    sink = await open_sink(Node(bulk=page))
+
+    with pytest.raises(SinkBusyError, match="not Elasticsearch: <html>Back soon"):
+        await sink.send(stored(change(1)))
 
 
 async def test_a_request_too_large_for_the_way_is_halved(open_sink: Open) -> None:
