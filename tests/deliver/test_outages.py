@@ -1,7 +1,7 @@
 """The proof: real servers that come late, die and freeze under load, and a daemon that is killed.
 
 Afterwards Elasticsearch holds exactly the outbox's ids, and Kafka each at least once. Servers of
-this file's own, for it kills them. `--log-cli-level INFO` tells of delays and duplicates.
+this file's own, for it kills them. `--log-cli-level WARNING` tells of delays and duplicates.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from itertools import count
-from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
@@ -24,9 +22,10 @@ import trio
 from pricecheck.config import Duration, Elasticsearch, Kafka, Names
 from pricecheck.deliver.elasticsearch import ElasticsearchSink
 from pricecheck.deliver.kafka import KafkaSink
-from pricecheck.deliver.relay import Relay
+from pricecheck.deliver.relay import LONGEST_PAUSE_AWAY_S, Relay
 from pricecheck.outbox import Outbox
-from tests.deliver.conftest import Services, change, drained, put, running
+from tests.daemons import House, Service
+from tests.deliver.conftest import Services, change, drained, put, running, until
 from tests.deliver.topics import read_topics
 
 pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(1_800)]
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 
 FAULTS = int(os.environ.get("PRICECHECK_FAULTS", "10"))
 KILLS = 2 * FAULTS
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 def relays(addresses: dict[str, str], names: Names, outbox: Outbox) -> list[Relay]:
     """Return a relay for each server."""
-    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(20))
+    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(4))
     kafka = Kafka(brokers=(addresses["kafka"],))
     return [
         Relay(ElasticsearchSink(elastic, names), outbox),
@@ -65,51 +63,65 @@ async def all_running(several: list[Relay]) -> AsyncIterator[None]:
 
 
 async def produce(outbox: Outbox, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    """Store some hundred records a second until cancelled."""
+    """Store a thousand records a second or two until cancelled."""
     with trio.CancelScope() as scope:
         task_status.started(scope)
         for batch in count():
-            records = [change(batch * 20 + number) for number in range(20)]
+            records = [change(batch * 50 + number) for number in range(50)]
             await trio.to_thread.run_sync(put, outbox, *records)
             await trio.sleep(0.02)
 
 
-def stored_ids(outbox: Outbox) -> list[str]:
-    """The ids of all that was ever stored."""
-    found = outbox.read("nobody", limit=10_000_000, max_bytes=1 << 40)
-    return sorted(one.record.id for one in found)
+async def delivers(relay: Relay) -> None:
+    """Wait until more has been delivered."""
+    before = relay._delivered
+    await until(lambda: relay._delivered > before)
+
+
+async def notices(relay: Relay) -> None:
+    """Wait until another try has failed."""
+    before = relay._failures
+    await until(lambda: relay._failures > before)
+
+
+def stored_ids(outbox: Outbox) -> dict[str, list[str]]:
+    """The ids of all that was ever stored, by kind."""
+    found: dict[str, list[str]] = {}
+    for one in outbox.read("nobody", limit=10_000_000, max_bytes=1 << 40):
+        found.setdefault(one.record.kind, []).append(one.record.id)
+    return found
 
 
 def elasticsearch_ids(address: str, index: str) -> list[str]:
     """The ids of all documents, page by page."""
     with httpx.Client(base_url=address, timeout=60) as node:
         node.post(f"/{index}/_refresh").raise_for_status()
+        query = {"size": 10_000, "_source": False, "sort": ["_doc"]}
+        page = node.post(f"/{index}/_search?scroll=1m", json=query).json()
         found: list[str] = []
-        after: list[str] = []
-        while True:
-            query = {"size": 10_000, "_source": False, "sort": [{"changed_at": "asc"}]}
-            page = node.post(f"/{index}/_search", json=query | after_of(after)).json()
-            hits = page["hits"]["hits"]
-            if not hits:
-                return sorted(found)
+        while hits := page["hits"]["hits"]:
             found += [hit["_id"] for hit in hits]
-            after = hits[-1]["sort"]
-
-
-def after_of(place: list[str]) -> dict[str, list[str]]:
-    return {"search_after": place} if place else {}
+            page = node.post(
+                "/_search/scroll", json={"scroll": "1m", "scroll_id": page["_scroll_id"]}
+            ).json()
+        return found
 
 
 def check_arrived(outbox: Outbox, addresses: dict[str, str], names: Names) -> int:
     """Compare what is in each server with the outbox; return Kafka's duplicates."""
-    wanted = stored_ids(outbox)
-    name = names.by_kind()["change"]
-    assert elasticsearch_ids(addresses["elasticsearch"], name) == wanted
-    found = read_topics(addresses["kafka"], [name])
-    assert sorted(set(found)) == wanted
+    stored = stored_ids(outbox)
+    assert stored
+    duplicates = 0
+    for kind, name in names.by_kind().items():
+        wanted = sorted(stored.get(kind, ()))
+        assert sorted(elasticsearch_ids(addresses["elasticsearch"], name)) == wanted, kind
+        found = read_topics(addresses["kafka"], [name])
+        assert sorted(set(found)) == wanted, kind
+        duplicates += len(found) - len(wanted)
     assert outbox.dead_letters() == []
-    log.info("%d records, %d duplicates in Kafka", len(wanted), len(found) - len(wanted))
-    return len(found) - len(wanted)
+    counts = {kind: len(ids) for kind, ids in stored.items()}
+    log.warning("everything arrived: %s; %d duplicates in Kafka", counts, duplicates)
+    return duplicates
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze", "stop"])
@@ -120,23 +132,25 @@ async def test_a_server_that_fails_again_and_again_loses_and_doubles_nothing(
     """kill -9, SIGSTOP, or a clean stop, ten times in the middle of a fast run."""
     addresses = own.run("start", "kafka", "elasticsearch")
     several = relays(addresses, names, outbox)
+    [failing] = [relay for relay in several if relay.name == server]
     async with all_running(several):
         storing = await nursery.start(produce, outbox)
-        for _ in range(FAULTS):
-            await trio.sleep(1)
+        for number in range(FAULTS):
+            await delivers(failing)
             pid = own.pid(server)
             if fault == "freeze":
                 os.kill(pid, signal.SIGSTOP)
-                await trio.sleep(7)
+                await notices(failing)
                 os.kill(pid, signal.SIGCONT)
                 continue
-            if fault == "kill":
-                os.kill(pid, signal.SIGKILL)
-            else:
+            if fault == "stop":
                 await trio.to_thread.run_sync(own.run, "stop", server)
-            await trio.sleep(1)
+            else:
+                os.kill(pid, signal.SIGKILL)
+            if number % 2:  # the other half of the servers is back as soon as can be
+                await notices(failing)
             await trio.to_thread.run_sync(own.run, "start", server)
-        await trio.sleep(1)
+        await delivers(failing)
         storing.cancel()
         for relay in several:
             await drained(relay)
@@ -154,59 +168,50 @@ async def test_servers_that_start_after_us_get_everything(
     own.run("stop")
     put(outbox, *map(change, range(500)))
     several = relays(addresses, names, outbox)
+    waits = {}
 
     async with all_running(several):
         await trio.sleep(60)
-        waits = {}
+        statuses = [await relay.status() for relay in several]
         for relay in several:
             await trio.to_thread.run_sync(own.run, "start", relay.name)
             answers = time.monotonic()
-            await drained(relay)
+            await until(lambda relay=relay: relay._delivered)  # type: ignore[misc]
             waits[relay.name] = round(time.monotonic() - answers, 1)
+            await drained(relay)
 
-    log.info("everything delivered so many seconds after they answered: %s", waits)
+    log.warning("delivery began so many seconds after they answered: %s", waits)
+    for status in statuses:
+        assert (status.backlog, status.delivered, status.peer) == (500, 0, None)
+        assert (status.next_try_s or 0) <= LONGEST_PAUSE_AWAY_S  # None: it is trying just now
     assert await trio.to_thread.run_sync(check_arrived, outbox, addresses, names) == 0
 
 
-DAEMON = """
-import sys, trio
-from pathlib import Path
-from pricecheck.config import Names
-from pricecheck.outbox import Outbox
-from pricecheck.supervisor import Supervisor
-from tests.deliver.test_outages import produce, relays
-
-async def main(path, kafka, elastic, prefix):
-    outbox = Outbox.open(Path(path))
-    addresses = {"kafka": kafka, "elasticsearch": elastic}
-    async with trio.open_nursery() as nursery:
-        supervisor = Supervisor(nursery)
-        for relay in relays(addresses, Names(prefix=prefix), outbox):
-            supervisor.start(relay.name, relay.run, stall_after=900)
-        await nursery.start(produce, outbox)
-        print("ready", flush=True)
-
-trio.run(main, *sys.argv[1:])
-"""
-
-
 async def test_a_daemon_that_is_killed_again_and_again_loses_nothing(
-    own: Services, tmp_path: Path, names: Names
+    own: Services, house: House, service: Service, names: Names
 ) -> None:
     """kill -9 twenty times in the middle of a run; the next start goes on at its cursor."""
+    seed = int(os.environ.get("KILL_SEED", Random().randrange(10**6)))
+    log.warning("KILL_SEED=%d", seed)
+    random = Random(seed)
     addresses = own.run("start", "kafka", "elasticsearch")
-    path = tmp_path / "outbox.sqlite"
-    command = [sys.executable, "-c", DAEMON, str(path), addresses["kafka"]]
-    command += [addresses["elasticsearch"], names.prefix]
-    for number in range(KILLS):
-        daemon = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, cwd=ROOT)
-        assert daemon.stdout is not None
-        await daemon.stdout.receive_some()
-        await trio.sleep(1 + number / 10)
-        daemon.kill()
-        await daemon.wait()
+    service.runs_at(3600.0)
+    await service.serve(refill_rate=0)
+    house.configure(
+        prices='every = "1h"',
+        names=f'prefix = "{names.prefix}"',
+        elasticsearch=f'hosts = ["{addresses["elasticsearch"]}"]',
+        kafka=f'brokers = ["{addresses["kafka"]}"]',
+    )
+    house.watch(f"B{number:09d}" for number in range(300))
 
-    with closing(Outbox.open(path)) as outbox:
+    for _ in range(KILLS):
+        with house.start() as daemon:
+            await house.status_that(lambda told: all(relay.delivered for relay in told.relays))
+            await trio.sleep(random.random())
+            daemon.process.kill()
+
+    with closing(Outbox.open(house.outbox)) as outbox:
         several = relays(addresses, names, outbox)
         async with all_running(several):
             for relay in several:
