@@ -195,10 +195,11 @@ class ElasticsearchSink:
             return _read_items(answer, len(lines) // 2)
         count = len(lines) // 2
         if count == 1:
-            return Receipt(refused={0: f"{status}: {_reason(answer)}"})
+            reason = _reason(answer) if answer else f"{len(body)} bytes are too many"
+            return Receipt(refused={0: f"{status}: {reason}"})
         if status == 413:
-            # What lies between us and the node takes less than the node: remember that.
-            self.limits = Limits(BATCH_RECORDS, max(1, min(self.limits.bytes, len(body)) // 2))
+            # The node, or what lies between, takes less than we thought: remember that.
+            self.limits = Limits(BATCH_RECORDS, min(self.limits.bytes, len(body) // 2))
         half = count // 2
         first = await self._send_lines(lines[: 2 * half])
         second = await self._send_lines(lines[2 * half :])

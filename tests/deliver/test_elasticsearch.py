@@ -345,6 +345,20 @@ async def test_a_request_too_large_for_the_way_is_halved(open_sink: Open) -> Non
     assert sink.limits.bytes <= 2_000
 
 
+async def test_documents_too_large_do_not_shrink_the_batches_of_all_others(
+    open_sink: Open,
+) -> None:
+    """However many are refused, batches stay above half of what the way there takes."""
+    node = Node()
+    sink = await open_sink(node)
+    node.largest = 2_000
+
+    for number in range(20):
+        await sink.send(stored(change(1), change(number, title="x" * 3_000), change(2)))
+
+    assert 1_000 <= sink.limits.bytes <= 2_000
+
+
 async def test_a_server_of_another_version_later_is_no_fault_of_the_records(
     open_sink: Open,
 ) -> None:

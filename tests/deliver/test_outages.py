@@ -63,13 +63,13 @@ async def all_running(several: list[Relay]) -> AsyncIterator[None]:
 
 
 async def produce(outbox: Outbox, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    """Store a thousand records a second or two until cancelled."""
+    """Store some hundred records a second until cancelled."""
     with trio.CancelScope() as scope:
         task_status.started(scope)
         for batch in count():
-            records = [change(batch * 50 + number) for number in range(50)]
+            records = [change(batch * 20 + number) for number in range(20)]
             await trio.to_thread.run_sync(put, outbox, *records)
-            await trio.sleep(0.02)
+            await trio.sleep(0.05)
 
 
 async def delivers(relay: Relay) -> None:

@@ -349,6 +349,29 @@ async def test_keys_passwords_and_certificates(
 
 
 @pytest.mark.long
+async def test_a_request_above_the_nodes_limit_is_split_and_a_document_refused(
+    secure: tuple[str, Path], outbox: Outbox, names: Names
+) -> None:
+    """Of 2 MB for a node that takes 1 MB at once, only the document of 1.5 MB stays behind."""
+    address, certificate = secure
+    settings = Elasticsearch(hosts=(address,), ca_file=str(certificate), username="elastic-test")
+    large = change(7_777, title="x" * 1_500_000)
+    put(outbox, *map(change, range(1_000)), large, *map(change, range(1_000, 3_000)))
+    sink = ElasticsearchSink(settings, names, password="not-a-secret")
+    relay = Relay(sink, outbox)
+
+    async with running(relay):
+        await drained(relay)
+        await sink.ask(f"/{names.by_kind()['change']}/_refresh")
+        counted = await sink.ask(f"/{names.by_kind()['change']}/_count")
+
+    [letter] = outbox.dead_letters()
+    assert (letter.id, letter.reason[:4]) == (large.id, "413:")
+    assert counted["count"] == 3_000
+    assert relay._failures == 0
+
+
+@pytest.mark.long
 async def test_a_disk_full_to_the_flood_stage_is_waited_for(
     outbox: Outbox, open_sink: Open, node: httpx.AsyncClient, index: dict[str, str]
 ) -> None:
