@@ -9,6 +9,7 @@ the newer one, also when a frozen node wakes up and carries out an old request a
 from __future__ import annotations
 
 import logging
+import ssl
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +23,6 @@ from elastic_transport import (
     ConnectionTimeout,
     HttpxAsyncHttpNode,
     NodeConfig,
-    TlsError,
     TransportError,
 )
 from elastic_transport.client_utils import url_to_node_config
@@ -372,18 +372,25 @@ def _refusal(error: ApiError, path: str) -> SinkError:
 
 def _unreachable(error: TransportError, settings: config.Elasticsearch) -> SinkError:
     hosts = ", ".join(urlsplit(host).netloc for host in settings.hosts)
-    if isinstance(error, TlsError):
+    if (tls := _tls_error(error)) is not None:
         remedy = "check elasticsearch.ca_file, and that the certificate names this host"
-        return SinkBusyError(f"no TLS with {hosts}: {error.message}", remedy=remedy)
+        return SinkBusyError(f"no TLS with {hosts}: {tls}", remedy=remedy)
     if isinstance(error, ConnectionTimeout):
         limit = settings.request_timeout
         return SinkAwayError(f"{hosts} does not answer within {limit:g} s")
     if isinstance(error, NoConnectionError):
         return SinkAwayError(
-            f"no connection to Elasticsearch at {hosts}: {error.message}",
+            f"no connection to Elasticsearch at {hosts}: {error.message or 'it broke'}",
             remedy="tried again by itself; see whether it runs, or mend elasticsearch.hosts",
         )
     return SinkBusyError(f"the answer of {hosts} can't be read: {error.message}")
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Find what TLS said; under trio it lies deeper than the client itself looks."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _other_product(what: str) -> SinkBusyError:

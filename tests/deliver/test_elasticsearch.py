@@ -152,6 +152,17 @@ async def test_nobody_there_is_an_error_that_is_tried_again_soon() -> None:
     await sink.close()
 
 
+async def test_a_failed_tls_handshake_is_told_as_such(serve_http: Serve) -> None:
+    """It is the operator's to mend, unlike a server that is away: here one without TLS."""
+    host = (await serve_http(Node())).replace("http:", "https:")
+    sink = ElasticsearchSink(Elasticsearch(hosts=(host,)), Names())
+
+    with pytest.raises(SinkBusyError, match=r"no TLS with 127\.0\.0\.1:\d+: .*SSL.*ca_file"):
+        await sink.connect()
+
+    await sink.close()
+
+
 async def test_a_node_that_hangs_is_given_up_after_the_time_out(open_sink: Open) -> None:
     """A frozen node costs one time-out, not the relay."""
     node = Node()
