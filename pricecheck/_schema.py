@@ -74,7 +74,10 @@ CREATE TABLE dead_letters (
 );
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+# NULL: a relay takes every kind of record.
+_VERSION_2 = "ALTER TABLE relays ADD COLUMN kind TEXT"
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """The scripts that lead from each schema version to the next; the first makes an empty file ours.
 
 Append only: what has been released is never edited.

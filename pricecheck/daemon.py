@@ -27,6 +27,7 @@ from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.tasks import Collectors
 from pricecheck.config import Settings
 from pricecheck.deliver.configured import configured_sinks
+from pricecheck.deliver.notify import KIND, NotifySink
 from pricecheck.deliver.relay import Relay
 from pricecheck.deliver.state import RelayStatus
 from pricecheck.errors import ConfigError, PricecheckError, StoreError
@@ -94,6 +95,9 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     with only_instance(directory):
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
+            for sink in sinks:
+                if isinstance(sink, NotifySink):
+                    outbox.enlist(sink.name, KIND)
             relays = [Relay(sink, outbox, time=time) for sink in sinks]
             daemon = Daemon(plan, outbox, directory, relays, strict=strict)
             trio.run(daemon.run, clock=clock_of(time))
@@ -345,6 +349,7 @@ def _check_same_house(old: Settings, new: Settings) -> None:
         ("names", old.config.names, new.config.names),
         ("elasticsearch", old.config.elasticsearch, new.config.elasticsearch),
         ("kafka", old.config.kafka, new.config.kafka),
+        ("notify", old.config.notify, new.config.notify),
     ):
         if before != after:
             raise ConfigError(

@@ -54,7 +54,7 @@ def setup(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Formatter(prefixes))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("httpx", "httpcore"):  # they log every request, with its URL
+    for chatty in ("httpx", "httpcore", "urllib3"):  # they log every request, with its URL
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -193,6 +193,18 @@ class Outbox:
 
     # What the relays do.
 
+    def enlist(self, relay: str, kind: str) -> None:
+        """Let a relay have the records of one kind only, and of those the ones from now on.
+
+        One that was enlisted before goes on where it was.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO relays (name, cursor, backlog, kind) VALUES (?, ?, 0, ?)"
+                " ON CONFLICT DO NOTHING",
+                (relay, _last_seq(db), kind),
+            )
+
     def read(self, relay: str, *, limit: int, max_bytes: int) -> list[Stored]:
         """Return the records after the relay's cursor, oldest first.
 
@@ -202,11 +214,13 @@ class Outbox:
         batch: list[Stored] = []
         room = max_bytes
         with self._lock, _schema.explained(self.path):
+            cursor, only = self._position(relay)
+            # Records of one kind may lie far apart: their index leads to each.
+            one_kind = "INDEXED BY records_by_kind WHERE kind = :only AND" if only else "WHERE"
             rows = self._db.execute(
-                "SELECT seq, kind, id, key, body FROM records"
-                " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = ?), 0)"
-                " ORDER BY seq LIMIT ?",
-                (relay, limit),
+                f"SELECT seq, kind, id, key, body FROM records {one_kind}"  # noqa: S608
+                " seq > :cursor ORDER BY seq LIMIT :limit",
+                {"only": only, "cursor": cursor, "limit": limit},
             )
             for seq, kind, id_, key, body in rows:
                 room -= len(body)
@@ -237,16 +251,28 @@ class Outbox:
                 {"relay": relay, "seq": seq},
             )
 
+    def enlisted(self) -> list[str]:
+        """Return the relays that take one kind only."""
+        rows = self._rows("SELECT name FROM relays WHERE kind IS NOT NULL ORDER BY name")
+        return [name for (name,) in rows]
+
     def backlog(self, relay: str) -> Backlog:
         """Return what waits for the relay; as quick with a million records as with one."""
-        [(count, oldest_ms)] = self._rows(
-            "SELECT coalesce((SELECT backlog FROM relays WHERE name = :relay),"
-            " (SELECT sum(count) FROM counts), 0),"
-            " (SELECT created_ms FROM records"
-            " WHERE seq > coalesce((SELECT cursor FROM relays WHERE name = :relay), 0)"
-            " ORDER BY seq LIMIT 1)",
-            {"relay": relay},
-        )
+        with self._lock, _schema.explained(self.path):
+            cursor, only = self._position(relay)
+            if only:
+                waiting = (
+                    "SELECT count(*), min(created_ms) FROM records INDEXED BY records_by_kind"
+                    " WHERE kind = :only AND seq > :cursor"
+                )
+            else:
+                waiting = (
+                    "SELECT coalesce((SELECT backlog FROM relays WHERE name = :relay),"
+                    " (SELECT sum(count) FROM counts), 0),"
+                    " (SELECT created_ms FROM records WHERE seq > :cursor ORDER BY seq LIMIT 1)"
+                )
+            parameters = {"relay": relay, "only": only, "cursor": cursor}
+            count, oldest_ms = self._db.execute(waiting, parameters).fetchone()
         return Backlog(count, oldest_ms)
 
     # What the operator does.
@@ -346,8 +372,7 @@ class Outbox:
             db.execute(
                 "DELETE FROM dead_letters WHERE source = 'keepa' AND at_ms < ?", (before_ms,)
             )
-            cursors = dict(db.execute("SELECT name, cursor FROM relays"))
-            acknowledged = min((cursors.get(relay, 0) for relay in relays), default=_last_seq(db))
+            acknowledged = min(map(self._reached, relays), default=_last_seq(db))
             aged = db.execute(
                 "DELETE FROM records WHERE seq IN (SELECT seq FROM records"
                 " WHERE kind IN (SELECT kind FROM counts) AND created_ms < ? AND seq <= ? LIMIT ?)",
@@ -409,6 +434,24 @@ class Outbox:
         total = sum(added.values())
         db.execute("UPDATE relays SET backlog = backlog + ?", (total,))
         return total
+
+    def _position(self, relay: str) -> tuple[int, str | None]:
+        """Return a relay's cursor, and the only kind that it takes or None; the lock is held."""
+        row = self._db.execute(
+            "SELECT cursor, kind FROM relays WHERE name = ?", (relay,)
+        ).fetchone()
+        return row or (0, None)
+
+    def _reached(self, relay: str) -> int:
+        """Return the seq up to which a relay needs nothing more; the lock is held."""
+        cursor, only = self._position(relay)
+        if only is None:
+            return cursor
+        (waiting,) = self._db.execute(
+            "SELECT min(seq) FROM records INDEXED BY records_by_kind WHERE kind = ? AND seq > ?",
+            (only, cursor),
+        ).fetchone()
+        return _last_seq(self._db) if waiting is None else int(waiting) - 1
 
     def _pages_of_states(self, columns: str) -> Iterator[Any]:
         last = 0

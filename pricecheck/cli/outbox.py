@@ -106,6 +106,7 @@ def _status(settings: Settings) -> None:
     sinks = [name for name in ("elasticsearch", "kafka") if getattr(settings.config, name)]
     say_simulated(settings)
     with stored(settings) as outbox:
+        sinks += outbox.enlisted() if settings.config.notify else []
         click.echo(f"{outbox.path}, {size(outbox.size_bytes())}")
         for kind, count in sorted(outbox.counts().items()):
             click.echo(f"  {count:12,} {kind}")

@@ -145,6 +145,13 @@ def _check_sinks(config: Config) -> None:
             raise ConfigError(
                 f"names.{kind}: {name!r} is used twice", remedy="each kind needs its own"
             )
+    try:
+        _ = config.notify and config.notify.zone
+    except (ValueError, OSError, LookupError):
+        raise ConfigError(
+            f"notify.time_zone: there is no {config.notify and config.notify.time_zone!r}",
+            remedy="write it like Europe/Berlin, or leave it out for the machine's own",
+        ) from None
     for host in config.elasticsearch.hosts if config.elasticsearch else ():
         if not _is_address(host):
             raise ConfigError(

@@ -145,6 +145,7 @@ def _known_keys(place: str) -> list[str]:
         "names": sections.Names,
         "elasticsearch": sections.Elasticsearch,
         "kafka": sections.Kafka,
+        "notify": sections.Notify,
         "simulation": sections.Simulation,
     }
     return list(tables[re.sub(r"\[.*", "", place)].__struct_fields__)

@@ -7,7 +7,7 @@ that `pricecheck init` writes out with comments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +17,9 @@ from pricecheck.extras import Extras
 from pricecheck.keepa.tables import ASIN, BY_CODE, Marketplace
 from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
 
 
 class Duration(int):
@@ -58,6 +61,9 @@ _Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Node: TypeAlias = Annotated[int, Meta(ge=1)]  # of Amazon's tree of categories
 _Asin: TypeAlias = Annotated[str, Meta(pattern=f"^({ASIN.pattern})$")]
 _Amount: TypeAlias = Annotated[float, Meta(ge=0, le=20_000_000)]  # Keepa's ints hold no more cents
+
+
+_HOURS: Final = "^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,6 +238,34 @@ class Kafka(_Section, frozen=True, kw_only=True):
     options: dict[str, str | int | float | bool] = {}
 
 
+class Notify(_Section, frozen=True, kw_only=True):
+    """Whom to tell of alerts, how and when; without this section, nobody is told.
+
+    The addresses of the services are secrets: they come from NOTIFY_URLS, a systemd credential
+    notify-urls, or `urls_file`.
+    """
+
+    urls_file: _Text | None = None
+    language: Literal["en", "de"] = "en"
+    time_zone: _Text | None = None  # of times told, and of `quiet`; None: the machine's
+    quiet: Annotated[str, Meta(pattern=_HOURS)] | None = None
+    every: Duration = Duration(60)  # at most one message in this time
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone; None for the machine's. Raises ValueError when there is none such."""
+        from zoneinfo import ZoneInfo  # `status` reads a config, too, and starts quickly
+
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
+
+    def is_quiet(self, minute: int) -> bool:
+        """Tell whether nobody is to be told at a minute of the day."""
+        if self.quiet is None:
+            return False
+        begin, end = (int(part[:2]) * 60 + int(part[3:]) for part in self.quiet.split("-"))
+        return begin <= minute < end if begin <= end else not end <= minute < begin
+
+
 class Simulation(_Section, frozen=True, kw_only=True):
     """Time against a simulator: `time_factor` simulated seconds in each real one."""
 
@@ -255,6 +289,7 @@ class Config(_Section, frozen=True, kw_only=True):
     names: Names = Names()
     elasticsearch: Elasticsearch | None = None
     kafka: Kafka | None = None
+    notify: Notify | None = None
     simulation: Simulation | None = None
 
     @property

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pricecheck import logs
+from pricecheck.errors import ConfigError
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
+    from pricecheck.deliver.notify import NotifySink
     from pricecheck.deliver.sink import Sink
 
 
@@ -51,4 +53,27 @@ def configured_sinks(settings: Settings, *, make: bool = True) -> list[Sink]:
         check_options(kafka, sasl_password=password)
         topics = msgspec.structs.replace(kafka, create_topics=kafka.create_topics and make)
         sinks.append(KafkaSink(topics, config.names, sasl_password=password))
+    sinks += notifiers(settings)
     return sinks
+
+
+def notifiers(settings: Settings) -> list[NotifySink]:
+    """Return the services that people are told of alerts through.
+
+    Raises ConfigError where [notify] is in the config and there is none, or one is unknown.
+    """
+    config = settings.config
+    if (notify := config.notify) is None:
+        return []
+    from pricecheck.deliver.notify import NotifySink, read_services
+
+    services = read_services(settings.secret("notify-urls", notify.urls_file) or "")
+    if not services:
+        raise ConfigError(
+            "notify: there is no address of a service",
+            remedy="set NOTIFY_URLS, or name a file that holds them: notify.urls_file",
+        )
+    return [
+        NotifySink(service, notify, time=config.time, simulated=config.simulated)
+        for service in services
+    ]

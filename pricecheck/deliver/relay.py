@@ -97,9 +97,10 @@ class Relay:
             self._last_delivery_at,
             self._next_try_at,
         )
+        resting = self._state in ("idle", "delivering") and not self._sink.limits.records
         return RelayStatus(
             name=self.name,
-            state=self._state,
+            state="resting" if resting and backlog.count else self._state,
             peer=self._peer,
             backlog=backlog.count,
             lag_s=max(0.0, waits_ms / 1000),
@@ -137,6 +138,7 @@ class Relay:
         """Bring a batch to the sink, however often that takes."""
         pending: Sequence[Stored] = batch
         while pending:
+            await self._await_opening(heartbeat)
             try:
                 receipt = await self._sink.send(pending)
             except SinkError as error:
@@ -158,6 +160,12 @@ class Relay:
                 reason = next(iter(receipt.again.values()))
                 await self._back_off(SinkBusyError(f"{len(left)} records: {reason}"), heartbeat)
             pending = left
+
+    async def _await_opening(self, heartbeat: Heartbeat) -> None:
+        """Wait while the sink takes nothing."""
+        while not self._sink.limits.records:
+            heartbeat.expect(self._in(POLL_S), "the sink takes nothing now")
+            await trio.sleep_until(self._in(POLL_S))
 
     def _dead_letters(self, batch: Sequence[Stored], receipt: Receipt) -> tuple[DeadLetter, ...]:
         now_ms = self._time.now_ms()

@@ -16,7 +16,7 @@ from pricecheck.outbox import Stored
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much a sink takes at once."""
+    """How much a sink takes at once; no records at all while it rests."""
 
     records: int
     bytes: int

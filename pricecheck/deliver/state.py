@@ -6,8 +6,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-RelayState: TypeAlias = Literal["starting", "idle", "delivering", "backing off"]
-"""Idle means that nothing waits; backing off, that the sink does not take what does."""
+RelayState: TypeAlias = Literal["starting", "idle", "delivering", "resting", "backing off"]
+"""Idle means that nothing waits; resting, that the sink takes nothing by its own rules, such as at
+night; backing off, that it does not take what waits."""
 
 
 class RelayStatus(msgspec.Struct, frozen=True, kw_only=True):

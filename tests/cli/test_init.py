@@ -57,6 +57,7 @@ TABLES: dict[str, msgspec.Struct] = {
     "names": config.Names(),
     "elasticsearch": config.Elasticsearch(),
     "kafka": config.Kafka(),
+    "notify": config.Notify(),
 }
 
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from pricecheck import logs
 from pricecheck.deliver.relay import Relay
-from pricecheck.deliver.sink import Receipt, SinkAwayError, SinkBusyError
+from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyError
 from pricecheck.outbox import Commit, DiskFullError, Outbox
 from pricecheck.supervisor import Supervisor
 from pricecheck.timescale import TimeScale
@@ -49,6 +49,32 @@ def waiting(outbox: Outbox) -> list[str]:
 def pauses(sink: ScriptedSink) -> list[float]:
     """The seconds between one call of the sink and the next."""
     return [later - before for (before, _), (later, _) in pairwise(sink.calls)]
+
+
+async def test_a_sink_that_rests_is_given_nothing_and_then_all_at_once(
+    outbox: Outbox, autojump_clock: MockClock
+) -> None:
+    """Nor what failed before; it is no trouble, and the supervisor hears why it takes long."""
+    sink = ScriptedSink(BUSY, None)
+    relay = Relay(sink, outbox)
+    takes, sink.limits = sink.limits, Limits(0, 0)
+
+    async with running(relay):
+        fill(outbox, 3)
+        await trio.sleep(4 * 3_600)
+        assert sink.calls == []
+        resting = await relay.status()
+        sink.limits = takes
+        await until(lambda: sink.calls)
+        sink.limits = Limits(0, 0)
+        await trio.sleep(4 * 3_600)
+        assert len(sink.calls) == 1
+        sink.limits = takes
+        await drained(relay)
+
+    assert (resting.state, resting.trouble, resting.backlog) == ("resting", None, 3)
+    assert sink.calls[0][1] == sink.calls[1][1]
+    assert len(sink.calls) == 2
 
 
 async def test_everything_arrives_in_its_order(outbox: Outbox, autojump_clock: MockClock) -> None:

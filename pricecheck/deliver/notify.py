@@ -1,0 +1,226 @@
+"""Tells people of alerts, through Apprise: each service is a sink of its own.
+
+Each has a relay and a cursor, so that one that is down keeps its alerts for later, and the
+others neither wait nor ring twice. What waits together is told in one message: a sink takes
+nothing during quiet hours, nor so soon after its last message, and then all there is.
+
+Addresses hold secrets: they are shown to nobody, and neither is what Apprise says, before all
+that is part of an address has been taken out of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from urllib.parse import unquote
+
+import msgspec
+import trio
+
+from pricecheck import logs
+from pricecheck.config import Notify
+from pricecheck.deliver.sink import Limits, Receipt, SinkBusyError
+from pricecheck.deliver.wording import Message, Voice, message
+from pricecheck.errors import ConfigError
+from pricecheck.outbox import Stored
+from pricecheck.records import Alert
+from pricecheck.timescale import TimeScale
+
+if TYPE_CHECKING:
+    import apprise
+
+KIND: Final = "alert"
+"""The records that are told; a relay of ours is enlisted for them."""
+
+ANSWER_WITHIN_S: Final = 60.0
+_AT_ONCE: Final = Limits(records=30, bytes=1_000_000)
+_NOTHING: Final = Limits(records=0, bytes=0)
+_LONG: Final = 12
+_REASON: Final = 300
+
+_NAMED: Final = re.compile(
+    r"(?:(?P<name>[a-z0-9][a-z0-9_-]{0,30})=)?(?P<url>(?P<scheme>\w+)://\S+)"
+)
+
+Form: TypeAlias = Literal["text", "markdown", "html"]
+
+_decode = msgspec.json.Decoder(Alert).decode
+
+
+class Service(msgspec.Struct, frozen=True):
+    """Where to tell somebody: a name for people, and Apprise's address."""
+
+    name: str
+    url: str
+
+    def __repr__(self) -> str:
+        """Without the address, for it holds secrets."""
+        return f"Service({self.name!r})"
+
+
+def read_services(text: str) -> list[Service]:
+    """Read addresses apart by space or lines; `phone=ntfys://...` names one, # is a comment.
+
+    One without a name is called by its scheme. Raises ConfigError, without showing any.
+    """
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    words = " ".join(lines).split()
+    services: list[Service] = []
+    for number, word in enumerate(words, start=1):
+        found = _NAMED.fullmatch(word)
+        if found is None:
+            raise ConfigError(
+                f"notify: address {number} of {len(words)} is none",
+                remedy="write them like phone=ntfys://ntfy.sh/topic, one a line",
+            )
+        services.append(Service(found["name"] or found["scheme"].lower(), found["url"]))
+    names = [service.name for service in services]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"notify: two addresses are called {min(twice)}",
+            remedy="name them apart: phone=... and desk=...",
+        )
+    return services
+
+
+class NotifySink:
+    """One service."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self, service: Service, config: Notify, *, time: TimeScale, simulated: bool = False
+    ) -> None:
+        """Set it up without reaching it. Raises ConfigError for an address that is none."""
+        self.name = f"notify:{service.name}"
+        self.voice = Voice(config.language, config.zone, simulated)
+        self._config = config
+        self._time = time
+        self._pieces = _hide(service.url)
+        self._service = self._open(service)
+        self._rests_until = -math.inf
+        self._calls = trio.CapacityLimiter(1)  # one that hangs is not joined by a second
+
+    @property
+    def limits(self) -> Limits:
+        """How much it takes now: nothing while it is quiet, or has just rung."""
+        now = datetime.fromtimestamp(self._time.now_ms() / 1000).astimezone(self._config.zone)
+        quiet = self._config.is_quiet(now.hour * 60 + now.minute)
+        return _NOTHING if quiet or trio.current_time() < self._rests_until else _AT_ONCE
+
+    async def connect(self) -> str:
+        """Return what kind of service it is; to ask it anything would ring."""
+        return str(self._service[0].service_name)
+
+    async def send(self, batch: Sequence[Stored]) -> Receipt:
+        """Tell of all alerts of a batch in one message. Raises SinkBusyError."""
+        refused: dict[int, str] = {}
+        alerts: list[Alert] = []
+        for place, stored in enumerate(batch):
+            try:
+                alerts.append(_decode(stored.record.body))
+            except msgspec.DecodeError as error:
+                refused[place] = str(error)
+        if alerts:
+            await self.tell(message(alerts, self.voice))
+            rest_s = self._config.every * self._time.factor
+            self._rests_until = trio.current_time() + rest_s
+        return Receipt(refused=refused)
+
+    async def tell(self, told: Message, form: Form = "text") -> None:
+        """Send a message now. Raises SinkBusyError, with the service's reason.
+
+        Cancelled or out of time, the message may still arrive.
+        """
+        call = partial(self._notify, told, form)
+        with trio.move_on_after(ANSWER_WITHIN_S * self._time.factor) as patience:
+            reason = await trio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=self._calls
+            )
+        if patience.cancelled_caught:
+            reason = f"no answer within {ANSWER_WITHIN_S:.0f} s"
+        if reason is not None:
+            raise SinkBusyError(f"{self.name} was not told: {reason}")
+
+    async def close(self) -> None:
+        """Nothing is kept open between two messages."""
+
+    def _open(self, service: Service) -> apprise.Apprise:
+        import apprise
+
+        asset = apprise.AppriseAsset(app_id="pricecheck", app_desc="price alerts")
+        opened = apprise.Apprise(asset=asset)
+        with _listening() as said:
+            known = opened.add(service.url)
+        if not known:
+            raise ConfigError(
+                f"notify: Apprise does not understand the address called {service.name}"
+                + (f": {self._without_secrets(said)}" if said else ""),
+                remedy="see its list of services: github.com/caronc/apprise/wiki",
+            )
+        for plugin in opened:
+            if "overflow=" not in service.url:  # of what is too long for one, make two
+                plugin.overflow_mode = apprise.OverflowMode.SPLIT
+        return opened
+
+    def _notify(self, told: Message, form: Form) -> str | None:
+        """Send, in a thread; return why that failed, or None."""
+        with _listening() as said:
+            try:
+                if self._service.notify(body=told.body, title=told.title, body_format=form):
+                    return None
+            except Exception as error:  # noqa: BLE001  # a hundred services' code, each its own
+                said.append(f"{type(error).__name__}: {error}")
+        return self._without_secrets(said) or "it does not say why"
+
+    def _without_secrets(self, said: Sequence[str]) -> str:
+        return self._pieces.sub("***", "; ".join(said))[:_REASON]
+
+
+class _Ear(logging.Handler):
+    """Gathers what Apprise says in the course of one call, in whatever thread."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning or worse, if somebody listens."""
+        said = _listener.get()
+        if said is not None and record.levelno >= logging.WARNING:
+            said.append(record.getMessage())
+
+
+_listener: ContextVar[list[str] | None] = ContextVar("_listener", default=None)
+_apprise = logging.getLogger("apprise")
+_apprise.propagate = False  # it names addresses
+_apprise.addHandler(_Ear())
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Gather what Apprise says meanwhile."""
+    said: list[str] = []
+    token = _listener.set(said)
+    try:
+        yield said
+    finally:
+        _listener.reset(token)
+
+
+def _hide(url: str) -> re.Pattern[str]:
+    """Keep an address out of every log; return a pattern of all that is in it.
+
+    Any part may be the secret, even what stands in a host's place. Short ones are words of the
+    log's own as well, so they are taken only out of what Apprise says.
+    """
+    parts = {part for part in re.split(r"[/:@?&=#,]+", url.partition("://")[2]) if len(part) > 2}
+    logs.redact(url)
+    for part in parts:
+        if len(part) >= _LONG and "." not in part:
+            logs.redact(part)
+    longest_first = sorted({url, *parts, *map(unquote, parts)}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)))

@@ -1,0 +1,191 @@
+"""What people are told of alerts: in their language, with its way of writing prices and times.
+
+Pure functions. The text is plain, for every service can show that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from pricecheck.keepa.tables import BY_CODE, MARKETPLACES
+from pricecheck.records import Alert
+
+Language: TypeAlias = Literal["en", "de"]
+
+_DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
+_SIGNS: Final = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
+_TITLE: Final = 80
+"""Of a product's title so much is told; they run to 200 characters."""
+
+
+class Voice(msgspec.Struct, frozen=True):
+    """How somebody wants to be told."""
+
+    language: Language = "en"
+    zone: tzinfo | None = None  # None: the machine's
+    simulated: bool = False
+
+
+class Message(NamedTuple):
+    """What a service is given to show."""
+
+    title: str
+    body: str
+
+
+class _Words(msgspec.Struct, frozen=True):
+    """A language: its sentences, and how it writes figures."""
+
+    happened: dict[str, str]  # by the rule's `what`, with `against` or a price type where it tells
+    before: str
+    place: str
+    rule: str
+    several: str
+    price_types: dict[str, str]
+    time: str
+    point: str
+    thousands: str
+    price: str
+    price_in_code: str  # of a currency without a sign of its own
+    test: Message
+
+
+_EN: Final = _Words(
+    happened={
+        "target": "at or below the target of {reference}",
+        "drop last": "dropped by {share} from {reference}",
+        "drop avg30": "{share} below the 30-day average of {reference}",
+        "drop avg90": "{share} below the 90-day average of {reference}",
+        "rise last": "rose by {share} from {reference}",
+        "rise avg30": "{share} above the 30-day average of {reference}",
+        "rise avg90": "{share} above the 90-day average of {reference}",
+        "low": "lowest price of all time",
+        "high": "highest price of all time",
+        "stock": "back in stock",
+        "stock AMAZON": "sold by Amazon itself again",
+        "score": "a deal of score {score}, {share} below the usual {reference}",
+    },
+    before="was {old}, {change}",
+    place="{kind} on amazon.{tld} since {time}",
+    rule="rule",
+    several="{count} price alerts",
+    price_types={"NEW": "New", "USED": "Used", "AMAZON": "Sold by Amazon"},
+    time="%Y-%m-%d %H:%M",
+    point=".",
+    thousands=",",
+    price="{sign}{figure}",
+    price_in_code="{code} {figure}",
+    test=Message("pricecheck: a test", "Price alerts will look for you here."),
+)
+_DE: Final = _Words(
+    happened={
+        "target": "Zielpreis von {reference} erreicht",
+        "drop last": "um {share} gefallen, von {reference}",
+        "drop avg30": "{share} unter dem 30-Tage-Schnitt von {reference}",
+        "drop avg90": "{share} unter dem 90-Tage-Schnitt von {reference}",
+        "rise last": "um {share} gestiegen, von {reference}",
+        "rise avg30": "{share} über dem 30-Tage-Schnitt von {reference}",
+        "rise avg90": "{share} über dem 90-Tage-Schnitt von {reference}",
+        "low": "niedrigster Preis aller Zeiten",
+        "high": "höchster Preis aller Zeiten",
+        "stock": "wieder lieferbar",
+        "stock AMAZON": "wieder von Amazon selbst verkauft",
+        "score": "Angebot mit {score} Punkten, {share} unter den üblichen {reference}",
+    },
+    before="vorher {old}, {change}",
+    place="{kind} bei amazon.{tld} seit {time}",
+    rule="Regel",
+    several="{count} Preisalarme",
+    price_types={"NEW": "Neu", "USED": "Gebraucht", "AMAZON": "Von Amazon"},
+    time="%d.%m.%Y, %H:%M Uhr",
+    point=",",
+    thousands=".",
+    price="{figure} {sign}",
+    price_in_code="{figure} {code}",
+    test=Message("pricecheck: ein Test", "Hier melden sich künftig die Preisalarme."),
+)
+_LANGUAGES: Final = {"en": _EN, "de": _DE}
+
+
+def message(alerts: Sequence[Alert], voice: Voice) -> Message:
+    """Return what to tell of one alert or of several at once."""
+    words = _LANGUAGES[voice.language]
+    if len(alerts) == 1:
+        title, body = _headline(alerts[0], words), _details(alerts[0], words, voice)
+    else:
+        title = words.several.format(count=len(alerts))
+        body = "\n\n".join(
+            f"{_headline(alert, words)}\n{_details(alert, words, voice)}" for alert in alerts
+        )
+    return _marked(Message(title, body), voice)
+
+
+def test_message(voice: Voice) -> Message:
+    """Return what `pricecheck notify test` sends."""
+    return _marked(_LANGUAGES[voice.language].test, voice)
+
+
+def price(minor: int, currency: str, language: Language) -> str:
+    """Write a price of the smallest unit with its currency, as the language does."""
+    return _price(minor, currency, _LANGUAGES[language])
+
+
+def _marked(told: Message, voice: Voice) -> Message:
+    return told._replace(title=f"SIMULATED: {told.title}") if voice.simulated else told
+
+
+def _headline(alert: Alert, words: _Words) -> str:
+    name = alert.title or alert.asin
+    if len(name) > _TITLE:
+        name = name[: _TITLE - 1].rstrip() + "…"
+    now = alert.new_price
+    return name if now is None else f"{_price(now, alert.currency, words)}: {name}"
+
+
+def _details(alert: Alert, words: _Words, voice: Voice) -> str:
+    happened = _happened(alert, words)
+    old, new = alert.old_price, alert.new_price
+    if old and new is not None and old != alert.reference_price:
+        change = _percent((new - old) * 100 / old, words, sign="+")
+        before = words.before.format(old=_price(old, alert.currency, words), change=change)
+        happened = f"{happened} ({before})"
+    moment = datetime.fromisoformat(alert.changed_at).astimezone(voice.zone)
+    where = words.place.format(
+        kind=words.price_types.get(alert.price_type, alert.price_type),
+        tld=BY_CODE[alert.domain].tld,
+        time=moment.strftime(words.time),
+    )
+    return f"{happened[0].upper()}{happened[1:]}\n{where} ({words.rule}: {alert.rule})\n{alert.url}"
+
+
+def _happened(alert: Alert, words: _Words) -> str:
+    """Say why a rule rang."""
+    keys = (f"{alert.what} {alert.against}", f"{alert.what} {alert.price_type}", alert.what)
+    sentence = next(words.happened[key] for key in keys if key in words.happened)
+    reference = alert.reference_price
+    return sentence.format(
+        reference="-" if reference is None else _price(reference, alert.currency, words),
+        share=_percent(abs(alert.change_percent or 0), words),
+        score=f"{alert.deal_score or 0:.0f}",
+    )
+
+
+def _price(minor: int, currency: str, words: _Words) -> str:
+    figure = _figure(f"{minor / 10 ** _DIGITS[currency]:,.{_DIGITS[currency]}f}", words)
+    sign = _SIGNS.get(currency)
+    if sign is not None:
+        return words.price.format(sign=sign, figure=figure)
+    return words.price_in_code.format(code=currency, figure=figure)
+
+
+def _percent(share: float, words: _Words, sign: str = "") -> str:
+    return _figure(f"{share:{sign}.1f}", words) + " %"
+
+
+def _figure(english: str, words: _Words) -> str:
+    marks = str.maketrans({",": words.thousands, ".": words.point, "-": "\N{MINUS SIGN}"})
+    return english.translate(marks)
