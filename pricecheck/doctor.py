@@ -18,7 +18,6 @@ import msgspec
 from pricecheck import __version__, logs
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.config import Config, Settings
-from pricecheck.config.settings import SERVICES
 from pricecheck.daemon import Plan, read_plan
 from pricecheck.deliver.configured import configured_sinks
 from pricecheck.deliver.elasticsearch import ElasticsearchSink
@@ -62,7 +61,7 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
         for check in checks:
             findings += await check(plan)
         findings += _daemon(plan)
-    findings.append(_unit(_unit_of(path)))
+    findings.append(_unit(Settings(Config(), path).unit or "pricecheck.service"))
     zombies = find_zombies(root)
     findings += [
         Finding(
@@ -79,11 +78,14 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
 
 
 def _config(plan: Plan) -> Finding:
-    watched = plan.watchlist
+    watched, config = plan.watchlist, plan.settings.config
     said = f"{plan.settings.path or 'embedded defaults'}, {len(watched.watches):,} products"
     if watched.bad_count:
         said += f", {watched.bad_count:,} bad lines skipped"
         return Finding("config", "warning", said, "`pricecheck config check` lists them")
+    if not (watched.watches or config.deals or config.bestsellers):
+        said += ", no deals and no best sellers: nothing to do"
+        return Finding("config", "warning", said, f"put ASINs into {plan.settings.watchlist}")
     return Finding("config", "ok", said)
 
 
@@ -269,12 +271,6 @@ def _health(snapshot: Snapshot) -> list[Finding]:
         said = f"somebody else spent {foreign:,} tokens of this key in the last hour"
         findings.append(Finding("tokens", "warning", said, "find it, or give it its own key"))
     return findings
-
-
-def _unit_of(path: Path | None) -> str:
-    """Return the unit that reads a config: an instance's, or the one that people start with."""
-    instance = (Settings(Config(), path).service or SERVICES.name).partition("-")[2]
-    return f"pricecheck@{instance}.service" if instance else "pricecheck.service"
 
 
 def _unit(name: str) -> Finding:

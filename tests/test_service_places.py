@@ -19,16 +19,23 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "state"),
+    ("path", "unit", "state"),
     [
-        ("/etc/pricecheck/pricecheck.toml", "/var/lib/pricecheck"),
-        ("/etc/pricecheck/second/pricecheck.toml", "/var/lib/pricecheck-second"),
+        ("/etc/pricecheck/pricecheck.toml", "pricecheck.service", "/var/lib/pricecheck"),
+        (
+            "/etc/pricecheck/second/pricecheck.toml",
+            "pricecheck@second.service",
+            "/var/lib/pricecheck-second",
+        ),
     ],
 )
-def test_the_config_of_a_service_means_the_state_of_that_service(path: str, state: str) -> None:
+def test_the_config_of_a_service_means_the_state_of_that_service(
+    path: str, unit: str, state: str
+) -> None:
     """An operator's command needs no option to find what the service keeps."""
     settings = Settings(Config(), Path(path))
 
+    assert settings.unit == unit
     assert settings.state_directory() == Path(state)
     assert settings.socket_directory() == Path(state)  # where no service has a place in /run
 
@@ -47,6 +54,7 @@ def test_any_other_config_means_the_users_own_state(path: str | None, tmp_path: 
     """A trial config, wherever it is, never touches a service's state."""
     settings = Settings(Config(), Path(path) if path else None)
 
+    assert settings.unit is None
     assert settings.state_directory() == tmp_path / "pricecheck"
     assert settings.socket_directory() == tmp_path / "pricecheck"
 

@@ -18,26 +18,36 @@ _FILES: Final = ("pricecheck.toml", "watchlist.csv")
 def command(directory: Path) -> None:
     """Write a commented pricecheck.toml and watchlist.csv to DIRECTORY, here by default.
 
-    Files that exist are never overwritten.
+    In /etc/pricecheck and its folders, where a service reads them, also an empty file for the
+    API key, that root alone can read. Files that exist are never overwritten.
     """
-    for name in _FILES:
-        path = directory / name
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(files("pricecheck").joinpath("examples", name).read_text("utf-8"))
-        except FileExistsError:
-            click.echo(f"{path} exists and stays as it is")
-        except OSError as error:
-            raise InputError(
-                f"{path} can't be written: {error.strerror}", remedy="name a directory of yours"
-            ) from None
-        else:
-            click.echo(f"{path} written")
-    click.echo(
-        "\nNext:\n"
-        f"  put ASINs into {directory / _FILES[1]}\n"
-        "  export KEEPA_API_KEY=...\n"
-        f"  pricecheck config check {directory / _FILES[0]}\n"
-        f"  pricecheck run --config {directory / _FILES[0]}"
-    )
+    from pricecheck.config import Config, Settings
+    from pricecheck.config.settings import KEY_CREDENTIAL
+
+    config, watchlist = (directory / name for name in _FILES)
+    for path in (config, watchlist):
+        _write(path, files("pricecheck").joinpath("examples", path.name).read_text("utf-8"))
+    key, start = "export KEEPA_API_KEY=...", f"pricecheck run --config {config}"
+    if unit := Settings(Config(), config).unit:
+        _write(directory / KEY_CREDENTIAL, "", mode=0o600)
+        key = f"put the API key into {directory / KEY_CREDENTIAL}"
+        start = f"systemctl enable --now {unit.removesuffix('.service')}"
+    click.echo("\nNext:")
+    for step in (f"put ASINs into {watchlist}", key, f"pricecheck config check {config}", start):
+        click.echo(f"  {step}")
+
+
+def _write(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file that is not there yet, and say so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode, exist_ok=False)
+        path.write_text(text, encoding="utf-8")
+    except FileExistsError:
+        click.echo(f"{path} exists and stays as it is")
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written: {error.strerror}", remedy="name a directory of yours"
+        ) from None
+    else:
+        click.echo(f"{path} written")

@@ -48,6 +48,14 @@ class Settings(msgspec.Struct, frozen=True):
             return SERVICES.name
         return f"{SERVICES.name}-{folder.name}" if folder.parent == SERVICES else None
 
+    @property
+    def unit(self) -> str | None:
+        """What systemd calls the service that reads this file; None where there is none."""
+        if self.service is None:
+            return None
+        _, _, instance = self.service.partition("-")
+        return f"pricecheck@{instance}.service" if instance else "pricecheck.service"
+
     def state_directory(self) -> Path:
         """Return where outbox and lock are: by config, by systemd, or the user's own."""
         if self.config.state_directory:

@@ -240,7 +240,8 @@ class KafkaSink:
 
     def _not_writable(self) -> list[str]:
         topics = TopicCollection(sorted(self._topics.values()))
-        answers = self._admin().describe_topics(
+        admin = self._admin()  # which has to live until it is answered
+        answers = admin.describe_topics(
             topics, include_authorized_operations=True, request_timeout=ANSWERS_WITHIN_S
         )
         refused = []

@@ -173,6 +173,7 @@ def test_a_second_instance_on_the_same_state_is_refused(service: Service) -> Non
 
 def test_two_instances_of_the_template_run_side_by_side(box: Box) -> None:
     """Each has its config, its state, its user, and answers for itself."""
+    init = box.run("pricecheck", "init", "/etc/pricecheck/one").stdout
     one, two = configure(box, "pricecheck@one"), configure(box, "pricecheck@two")
     box.write("/etc/pricecheck/two/watchlist.csv", WATCHLIST + "B09B8X9RGM\n")
 
@@ -186,6 +187,11 @@ def test_two_instances_of_the_template_run_side_by_side(box: Box) -> None:
         assert service.box.path(f"/var/lib/private/pricecheck-{name}/outbox.sqlite").exists()
     users = {s.box.run("stat", "-c", "%U", f"/proc/{s.show('MainPID')}").stdout for s in (one, two)}
     assert users == {"pricecheck-one\n", "pricecheck-two\n"}
+    doctor = box.run(
+        "pricecheck", "doctor", "--config", "/etc/pricecheck/one/pricecheck.toml", check=False
+    )
+    assert "systemctl enable --now pricecheck@one" in init
+    assert "pricecheck@one.service is active" in doctor.stdout
 
 
 def test_members_of_the_group_may_ask_for_the_status_and_others_are_told_how(

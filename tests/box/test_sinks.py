@@ -28,19 +28,32 @@ pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(600)]
 
 PASSWORD = "not-a-secret"  # of scripts/services
 NAMES = "[Service]\nExecStart=/usr/bin/python3 /opt/names.py\n"
-# Run in the box with the program's own libraries: what has arrived, as a consumer sees it.
-CONSUME = """
+# Run in the box with the program's own libraries, as the user who may do everything.
+CLIENT = """
 import sys
+client = {
+    "bootstrap.servers": sys.argv[1], "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
+    "sasl.username": "kafka-test", "sasl.password": sys.argv[2],
+    "ssl.ca.location": "/etc/pricecheck/ca.pem",
+}
+"""
+CONSUME = f"""{CLIENT}
 from confluent_kafka import Consumer
-consumer = Consumer({
-    "bootstrap.servers": sys.argv[1], "group.id": "test", "auto.offset.reset": "earliest",
-    "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "kafka-test",
-    "sasl.password": sys.argv[2], "ssl.ca.location": "/etc/pricecheck/ca.pem",
-})
+consumer = Consumer(client | {{"group.id": "test", "auto.offset.reset": "earliest"}})
 consumer.subscribe(["keeper-prices"])
 while (message := consumer.poll(30)) and message.error():
     pass
 print(message.key().decode() if message else "nothing came")
+"""
+LET_THE_GUEST_LOOK = f"""{CLIENT}
+from confluent_kafka.admin import *
+look = AclBinding(
+    ResourceType.TOPIC, "keeper-", ResourcePatternType.PREFIXED, "User:kafka-guest", "*",
+    AclOperation.DESCRIBE, AclPermissionType.ALLOW,
+)
+admin = AdminClient(client)
+[made] = admin.create_acls([look]).values()
+made.result(30)
 """
 
 
@@ -119,6 +132,12 @@ def search(box: Box, port: str, path: str, *options: str) -> dict[str, Any]:
     return answer
 
 
+def run_python(box: Box, script: str, ports: dict[str, str]) -> str:
+    """Run a script for the broker with the program's Python."""
+    broker = f"broker.pricecheck.test:{ports['kafka-secure']}"
+    return box.run("/opt/pricecheck/bin/python", "-c", script, broker, PASSWORD).stdout
+
+
 def test_hardened_it_delivers_to_elasticsearch_and_kafka_by_name_tls_and_password(
     delivering: Service, ports: dict[str, str]
 ) -> None:
@@ -127,8 +146,7 @@ def test_hardened_it_delivers_to_elasticsearch_and_kafka_by_name_tls_and_passwor
 
     told = box.run("pricecheck", "status").stdout
     found = search(box, port, "/keeper-prices/_search?q=asin:B0D8W1YVBX")
-    broker = f"broker.pricecheck.test:{ports['kafka-secure']}"
-    consumed = box.run("/opt/pricecheck/bin/python", "-c", CONSUME, broker, PASSWORD).stdout
+    consumed = run_python(box, CONSUME, ports)
 
     assert {relay["name"]: relay["state"] for relay in relays(box)} == {
         "elasticsearch": "idle",
@@ -160,3 +178,19 @@ def test_doctor_finds_a_look_alike_index_in_what_the_service_reaches(
     assert "the index keepa-deals is almost called keeper-deals" in told
     assert "last written 2026-08-01T00:00:00Z" in told
     assert "FAIL" not in told
+
+
+def test_doctor_says_when_the_credentials_may_look_but_not_write(
+    delivering: Service, ports: dict[str, str]
+) -> None:
+    """A user that Kafka lets see the topics; each topic is named that would take nothing."""
+    box, config = delivering.box, "/etc/pricecheck/pricecheck.toml"
+    run_python(box, LET_THE_GUEST_LOOK, ports)
+    before = box.path(config).read_text()
+    box.write(config, before.replace("kafka-test", "kafka-guest"))
+
+    told = box.run("pricecheck", "doctor", check=False)
+
+    box.write(config, before)
+    assert told.returncode == 2
+    assert "these credentials may not write to the topic keeper-prices" in told.stdout

@@ -116,3 +116,18 @@ async def test_bad_lines_of_the_watchlist_are_a_warning(
     (finding,) = found(done.stdout, "config")
     assert finding["level"] == "warning"
     assert "1 products, 1 bad lines skipped" in finding["said"]
+
+
+async def test_a_config_that_asks_for_nothing_is_a_warning(
+    run: Run, simulate: Simulate, home: Path
+) -> None:
+    """As installed: no products, deals or best sellers; the remedy names the watchlist."""
+    await simulate()
+    (home / "watchlist.csv").write_text("asin\n")
+
+    done = await run("doctor", "--json")
+
+    (finding,) = found(done.stdout, "config")
+    assert finding["level"] == "warning"
+    assert "0 products, no deals and no best sellers" in finding["said"]
+    assert "put ASINs into watchlist.csv" in finding["remedy"]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 import pricecheck
 from pricecheck import config, watchlist
+from pricecheck.cli.init import command
 from pricecheck.durations import parse_duration
 from tests.cli.conftest import Run
 
@@ -25,6 +27,23 @@ async def test_writes_both_files_and_says_what_comes_next(run: Run, home: Path) 
     assert watchlist.load(home / "new/watchlist.csv", domain="DE").watches == ()
     assert config.load(home / "new/pricecheck.toml").config == config.Config()
     assert "pricecheck config check new/pricecheck.toml" in done.stdout
+    assert not (home / "new/keepa-api-key").exists()
+
+
+def test_where_a_service_reads_them_it_lays_a_file_for_the_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty, and its owner's alone; what comes next is the service's start."""
+    monkeypatch.setattr("pricecheck.config.settings.SERVICES", home)
+
+    done = CliRunner().invoke(command, [str(home / "second")])
+
+    key = home / "second/keepa-api-key"
+    assert key.read_text() == ""
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert f"put the API key into {key}" in done.stdout
+    assert "systemctl enable --now pricecheck@second" in done.stdout
+    assert "KEEPA_API_KEY" not in done.stdout
 
 
 async def test_never_overwrites(run: Run, home: Path) -> None:
