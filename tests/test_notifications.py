@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from .daemons import House
+from .daemons import Service as Keepa
+
 
 class Told:
     """The datagrams of one daemon, in the order in which they came."""
@@ -99,3 +102,24 @@ def test_a_refused_reload_ends_as_a_reload_ends(
 
     assert daemon.stderr
     assert "reload refused" in daemon.stderr.read()
+
+
+@pytest.mark.long
+async def test_a_normal_day_is_a_line_an_hour_and_little_else(house: House, service: Keepa) -> None:
+    """Hundreds of calls, none with a line of its own; an hour's line comes with each real hour."""
+    service.runs_at(3600.0)
+    await service.serve()
+    house.configure(
+        keepa='connect_timeout = "1h"\nread_timeout = "1h"\ncall_timeout = "2h"',
+        prices='every = "1h"',
+        rest='[[deals]]\ndomain = "DE"\n[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n',
+    )
+    house.watch(f"B{number:09d}" for number in range(20))
+
+    with house.start() as daemon:
+        day = await house.status_that(lambda now: now.uptime_s > 86_400)
+        lines = daemon.log.splitlines()
+
+    assert day.totals.calls > 40
+    assert len(lines) + 24 < 36, lines
+    assert not [line for line in lines if " INFO " not in line]
