@@ -240,26 +240,27 @@ class ElasticsearchSink:
     async def _prepare(self, kind: str, name: str) -> None:
         """Make or update the template and the index of a kind; what others made stays as it is."""
         layout = self._settings.layout
-        status, found = await self._request("GET", f"/_index_template/{name}", ok=(404,))
-        ours: dict[str, Any] | None = None
-        if status == 200:
-            ours = found["index_templates"][0]["index_template"]
-        if ours is None or _is_outdated(ours):
-            wanted = templates.template(kind, name, layout)
-            await self._request("PUT", f"/_index_template/{name}", wanted)
-            log.info("index template put", extra=kv(template=name))
-        elif not _is_ours(ours):
-            self.notes.append(f"the index template {name} is not pricecheck's: left as it is")
         streamed = templates.is_streamed(kind, layout)
         _, found = await self._request("GET", f"/_resolve/index/{name}", ok=(404,))
         is_stream = bool(found.get("data_streams"))
-        if is_stream != streamed and (is_stream or found.get("indices") or found.get("aliases")):
+        exists = is_stream or bool(found.get("indices") or found.get("aliases"))
+        if exists and is_stream != streamed:
             raise SinkBusyError(
                 f"{name} is {'a data stream' if is_stream else 'an index'} already, "
                 f"which does not fit layout = {layout!r}",
                 remedy="change the layout back, or names.prefix, or reindex and delete it",
             )
-        if is_stream or found.get("indices") or found.get("aliases"):
+        status, found = await self._request("GET", f"/_index_template/{name}", ok=(404,))
+        ours: dict[str, Any] | None = None
+        if status == 200:
+            ours = found["index_templates"][0]["index_template"]
+        if ours is None or _is_outdated(ours, streamed=streamed):
+            wanted = templates.template(kind, name, layout)
+            await self._request("PUT", f"/_index_template/{name}", wanted)
+            log.info("index template put", extra=kv(template=name))
+        elif not _is_ours(ours):
+            self.notes.append(f"the index template {name} is not pricecheck's: left as it is")
+        if exists:
             await self._update_mapping(kind, name)
         elif not streamed:  # a data stream is made by its first document
             # 400: another pricecheck was quicker.
@@ -404,8 +405,10 @@ def _is_ours(template: Mapping[str, Any]) -> bool:
     return bool(template.get("_meta", {}).get("managed_by") == templates.OWNER)
 
 
-def _is_outdated(template: Mapping[str, Any]) -> bool:
-    return _is_ours(template) and template.get("version", 0) < templates.TEMPLATE_VERSION
+def _is_outdated(template: Mapping[str, Any], *, streamed: bool) -> bool:
+    """Tell whether a template is ours, and of an older version or for another layout."""
+    older = template.get("version", 0) < templates.TEMPLATE_VERSION
+    return _is_ours(template) and (older or ("data_stream" in template) != streamed)
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:

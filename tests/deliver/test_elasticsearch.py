@@ -48,7 +48,7 @@ class Node:
         if not request.path.startswith("/_bulk"):
             return self.wrong.get("template") or found({})
         if len(request.body) > self.largest:
-            return Answer(413, b"<html>too large</html>", (("content-type", "text/html"),))
+            return Answer(413, b"<html>too large</html>", PAGE)
         return self.wrong.get("bulk") or found({"errors": False})
 
     @property
@@ -110,6 +110,7 @@ async def test_it_speaks_what_the_server_understands(
 
 
 PLAIN = (("content-type", "application/json"),)
+PAGE = (("content-type", "text/html"),)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +126,22 @@ PLAIN = (("content-type", "application/json"),)
         (found({"error": {"type": "security_exception"}}, 401), "credentials are refused"),
         (found({"error": {"type": "x", "reason": "no monitor"}}, 403), "lack a right: x: no mon"),
         (found({"error": "starting"}, 503), "not ready"),
+        (Answer(503, b"a proxy's page", PAGE), "not ready"),
         (Answer(200, b"{nonsense"), "can't be read"),
         (found({"error": {"type": "media_type_header_exception"}}, 400), "version 8 or newer"),
     ],
-    ids=["other", "opensearch", "hello", "old", "401", "403", "503", "not json", "very old"],
+    ids=[
+        "other",
+        "opensearch",
+        "hello",
+        "old",
+        "401",
+        "403",
+        "503",
+        "proxy",
+        "not json",
+        "very old",
+    ],
 )
 async def test_who_is_not_a_usable_elasticsearch_is_told_apart(
     open_sink: Open, root: Answer, message: str
@@ -333,7 +346,7 @@ async def test_an_answer_that_is_no_bulk_answer_counts_nothing_as_delivered(
     open_sink: Open,
 ) -> None:
     """Such as a proxy's page in place of Elasticsearch, with a friendly status."""
-    page = Answer(200, b"<html>Back soon</html>", (("content-type", "text/html"),))
+    page = Answer(200, b"<html>Back soon</html>", PAGE)
     sink = await open_sink(Node(bulk=page))
 
     with pytest.raises(SinkBusyError, match="not Elasticsearch: <html>Back soon"):

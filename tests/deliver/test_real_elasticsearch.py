@@ -84,7 +84,7 @@ async def test_documents_are_there_and_are_found(
     record = change(42, title="Mechanische Tastaturen, mechanical keyboards")
 
     peer = await sink.connect()
-    receipt = await sink.send(stored(record, change(1), metric()))
+    receipt = await sink.send(stored(record, change(1, title="Maus"), metric()))
 
     assert peer.startswith("Elasticsearch 8.")
     assert receipt == Receipt()
@@ -93,6 +93,8 @@ async def test_documents_are_there_and_are_found(
         "asin:B000000042",
         "title.german:mechanisch AND title.german:tastatur",
         "title.english:keyboard",
+        "tastatur",
+        "keyboard",
     ):
         [found] = await search(node, index["change"], query)
         assert found == json.loads(record.body) | {"_id": record.id}, query
@@ -255,6 +257,24 @@ async def test_a_changed_layout_is_refused_before_anything_is_sent(
 
     with pytest.raises(SinkBusyError, match=r"is (an index|a data stream) already"):
         await open_sink(layout=then).connect()
+
+
+@pytest.mark.parametrize(("first", "then"), [("index", "data_stream"), ("data_stream", "index")])
+async def test_where_nothing_is_yet_a_changed_layout_is_heeded(
+    open_sink: Open, node: httpx.AsyncClient, index: dict[str, str], first: str, then: str
+) -> None:
+    """The template of the other layout gives way, though its version is the same."""
+    before, after = open_sink(layout=first), open_sink(layout=then)
+    await before.connect()
+    for kind in templates.STREAMED:
+        await node.delete(f"/{index[kind]}")  # of a data stream there is only the template
+
+    await after.connect()
+    receipt = await after.send(stored(change(1)))
+
+    assert receipt == Receipt()
+    kept = (await node.get(f"/_resolve/index/{index['change']}")).json()
+    assert bool(kept["data_streams"]) == (then == "data_stream")
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from pricecheck.deliver.kafka import KafkaSink
 from pricecheck.deliver.relay import Relay
 from pricecheck.deliver.sink import Receipt
 from pricecheck.outbox import Outbox
-from tests.deliver.conftest import change, drained, metric, put, running, stored, until
+from tests.deliver.conftest import change, deal, drained, metric, put, running, stored, until
 from tests.deliver.topics import read_topics
 
 pytestmark = pytest.mark.services
@@ -167,14 +167,19 @@ async def test_a_longest_bestseller_list_fits(
 async def test_a_consumer_not_of_ours_reads_the_topics(
     open_sink: Open, kafka_address: str, names: Names
 ) -> None:
-    """kcat sees key, headers and JSON as anybody would."""
-    record = change(7)
+    """kcat sees every key, all headers and the JSON as anybody would."""
+    records = [*map(change, range(50)), deal("2026-11-24T12:00:00Z", 5_000), metric()]
     sink = open_sink()
     await sink.connect()
-    await sink.send(stored(record, metric()))
+    await sink.send(stored(*records))
 
-    kcat = ["kcat", "-b", kafka_address, "-C", "-e", "-q", "-t", names.by_kind()["change"]]
-    said = await trio.run_process([*kcat, "-f", "%k|%h|%s\n"], capture_stdout=True)
+    kcat = ["kcat", "-b", kafka_address, "-C", "-e", "-q", "-f", "%k|%h|%s\n", "-t"]
+    said = [
+        await trio.run_process([*kcat, names.by_kind()[kind]], capture_stdout=True)
+        for kind in ("change", "deal", "metric")
+    ]
 
-    headers = f"id={record.id},kind=change,schema=1"
-    assert said.stdout == f"B000000007|{headers}|{record.body.decode()}\n".encode()
+    assert sorted(b"".join(one.stdout for one in said).splitlines()) == sorted(
+        f"{one.key}|id={one.id},kind={one.kind},schema=1|{one.body.decode()}".encode()
+        for one in records
+    )
