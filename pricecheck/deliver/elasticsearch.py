@@ -193,6 +193,8 @@ class ElasticsearchSink:
         )
         if status == 200:
             return _read_items(answer, len(lines) // 2)
+        if status == 400 and not isinstance(answer, dict):
+            raise _no_bulk_answer(answer)
         count = len(lines) // 2
         if count == 1:
             reason = _reason(answer) if answer else f"{len(body)} bytes are too many"
@@ -324,7 +326,7 @@ class ElasticsearchSink:
 def _read_items(answer: Any, count: int) -> Receipt:
     """Judge each document of a bulk request by itself."""
     if not isinstance(answer, dict) or "errors" not in answer:
-        raise SinkBusyError(f"what answers a bulk request is not Elasticsearch: {answer!s:.200}")
+        raise _no_bulk_answer(answer)
     if not answer["errors"]:
         return Receipt()
     refused: dict[int, str] = {}
@@ -343,6 +345,10 @@ def _read_items(answer: Any, count: int) -> Receipt:
     if absent == count:
         raise SinkAwayError(f"{count} records: {again[0]}", remedy="tried again by itself")
     return Receipt(refused, again)
+
+
+def _no_bulk_answer(answer: Any) -> SinkBusyError:
+    return SinkBusyError(f"what answers a bulk request is not Elasticsearch: {answer!s:.200}")
 
 
 def _reason(answer: Any) -> str:

@@ -342,11 +342,12 @@ async def test_where_no_document_finds_its_index_the_sink_is_away(
         await sink.send(stored(change(1), change(2)))
 
 
-async def test_an_answer_that_is_no_bulk_answer_counts_nothing_as_delivered(
-    open_sink: Open,
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_answer_that_is_no_bulk_answer_says_nothing_of_the_records(
+    open_sink: Open, status: int
 ) -> None:
-    """Such as a proxy's page in place of Elasticsearch, with a friendly status."""
-    page = Answer(200, b"<html>Back soon</html>", PAGE)
+    """Such as a proxy's page: nothing counts as delivered, and nothing as refused."""
+    page = Answer(status, b"<html>Back soon</html>", PAGE)
     sink = await open_sink(Node(bulk=page))
 
     with pytest.raises(SinkBusyError, match="not Elasticsearch: <html>Back soon"):
