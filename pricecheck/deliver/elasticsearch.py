@@ -1,4 +1,4 @@
-"""The one door to Elasticsearch: bulk requests, each document's outcome, templates and indices.
+"""The one door to Elasticsearch: bulk requests, templates and indices.
 
 A document's id is its record's, so a repeated one replaces itself. Where the newest state is to
 win, in deals, the time of that state is the document's version: Elasticsearch itself then keeps
@@ -9,7 +9,6 @@ the newer one, also when a frozen node wakes up and carries out an old request a
 from __future__ import annotations
 
 import logging
-import ssl
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,13 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import trio
-from elastic_transport import ConnectionError as NoConnectionError
-from elastic_transport import (
-    ConnectionTimeout,
-    HttpxAsyncHttpNode,
-    NodeConfig,
-    TransportError,
-)
+from elastic_transport import HttpxAsyncHttpNode, NodeConfig, TransportError
 from elastic_transport.client_utils import url_to_node_config
 from elasticsearch import (
     ApiError,
@@ -35,7 +28,18 @@ from elasticsearch import (
 
 from pricecheck import config
 from pricecheck.deliver import templates
-from pricecheck.deliver.sink import Limits, Receipt, SinkAwayError, SinkBusyError, SinkError
+from pricecheck.deliver.answers import (
+    NEWEST_MAJOR,
+    NOT_READY,
+    OLDEST_MAJOR,
+    no_bulk_answer,
+    other_product,
+    read_items,
+    reason_of,
+    refusal,
+    unreachable,
+)
+from pricecheck.deliver.sink import Limits, Receipt, SinkBusyError, SinkError
 from pricecheck.logs import kv
 from pricecheck.outbox import Stored
 
@@ -44,18 +48,6 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS: Final = 5_000
 BATCH_BYTES: Final = 5_000_000
 
-OLDEST_MAJOR: Final = 8
-NEWEST_MAJOR: Final = 9
-"""The versions of the protocol that we speak; a newer server understands the newest."""
-
-# A document that one of these meets is not at fault: credentials, rights, a missing or blocked
-# index, load. All other 4xx mean the document itself.
-_TRY_AGAIN: Final = (401, 403, 404, 408, 429)
-# Cluster-wide limits and settings that Elasticsearch reports with status 400.
-_TRY_AGAIN_TYPES: Final = ("validation_exception", "index_closed_exception")
-_NOT_READY: Final = (502, 503, 504)
-# No index, or none of its shards: made anew by the next connect, or there in a moment.
-_ABSENT: Final = (404, 503)
 _ERROR: Final = "items.*.error"
 _ITEMS: Final = f"errors,items.*.status,{_ERROR}.type,{_ERROR}.reason,{_ERROR}.caused_by.reason"
 
@@ -176,7 +168,7 @@ class ElasticsearchSink:
                 # At most once around the hosts; all further patience is the relay's. It would
                 # sleep between two tries, and in asyncio's way, were it not for the 0.
                 max_retries=len(self._settings.hosts) - 1,
-                retry_on_status=_NOT_READY,
+                retry_on_status=NOT_READY,
                 retry_backoff_base=0,
                 **options,
             )
@@ -192,12 +184,12 @@ class ElasticsearchSink:
             "POST", f"/_bulk?filter_path={_ITEMS}", body, ok=(400, 413)
         )
         if status == 200:
-            return _read_items(answer, len(lines) // 2)
+            return read_items(answer, len(lines) // 2)
         if status == 400 and not isinstance(answer, dict):
-            raise _no_bulk_answer(answer)
+            raise no_bulk_answer(answer)
         count = len(lines) // 2
         if count == 1:
-            reason = _reason(answer) if answer else f"{len(body)} bytes are too many"
+            reason = reason_of(answer) if answer else f"{len(body)} bytes are too many"
             return Receipt(refused={0: f"{status}: {reason}"})
         if status == 413:
             # The node, or what lies between, takes less than we thought: remember that.
@@ -215,7 +207,7 @@ class ElasticsearchSink:
         version = answer.get("version", {}) if isinstance(answer, dict) else {}
         number = str(version.get("number", ""))
         if "distribution" in version or not number[:1].isdigit():
-            raise _other_product(version.get("distribution", "something else"))
+            raise other_product(version.get("distribution", "something else"))
         if int(number.partition(".")[0]) < OLDEST_MAJOR:
             raise SinkBusyError(
                 f"Elasticsearch {number} is too old", remedy=f"version {OLDEST_MAJOR} is needed"
@@ -281,7 +273,7 @@ class ElasticsearchSink:
                 status, answer = await self._request("PUT", f"/{index}/_mapping", wanted, ok=(400,))
                 if status != 200:
                     self.notes.append(
-                        f"the index {index} keeps an old mapping: {_reason(answer)}; reindex it"
+                        f"the index {index} keeps an old mapping: {reason_of(answer)}; reindex it"
                     )
 
     def _lines(self, stored: Stored) -> tuple[bytes, bytes]:
@@ -313,98 +305,14 @@ class ElasticsearchSink:
         try:
             answer = await self._client.perform_request(method, path, headers=headers, body=body)
         except UnsupportedProductError:
-            raise _other_product("something else") from None
+            raise other_product("something else") from None
         except ApiError as error:
-            if error.status_code in ok and "media_type" not in _reason(error.body):
+            if error.status_code in ok and "media_type" not in reason_of(error.body):
                 return error.status_code, error.body
-            raise _refusal(error, path) from None
+            raise refusal(error, path) from None
         except TransportError as error:
-            raise _unreachable(error, self._settings) from None
+            raise unreachable(error, self._settings) from None
         return answer.meta.status, answer.body
-
-
-def _read_items(answer: Any, count: int) -> Receipt:
-    """Judge each document of a bulk request by itself."""
-    if not isinstance(answer, dict) or "errors" not in answer:
-        raise _no_bulk_answer(answer)
-    if not answer["errors"]:
-        return Receipt()
-    refused: dict[int, str] = {}
-    again: dict[int, str] = {}
-    absent = 0
-    for place, item in enumerate(answer["items"]):
-        [outcome] = item.values()
-        status = outcome["status"]
-        # 409: what is there is newer, or (`create`) the very same.
-        if status < 300 or status == 409:
-            continue
-        retried = status in _TRY_AGAIN or status >= 500
-        retried |= outcome.get("error", {}).get("type") in _TRY_AGAIN_TYPES
-        (again if retried else refused)[place] = f"{status}: {_reason(outcome)}"
-        absent += status in _ABSENT
-    if absent == count:
-        raise SinkAwayError(f"{count} records: {again[0]}", remedy="tried again by itself")
-    return Receipt(refused, again)
-
-
-def _no_bulk_answer(answer: Any) -> SinkBusyError:
-    return SinkBusyError(f"what answers a bulk request is not Elasticsearch: {answer!s:.200}")
-
-
-def _reason(answer: Any) -> str:
-    """Return Elasticsearch's own words for an error."""
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
-    if not isinstance(error, dict):
-        return str(error)[:500]
-    words = f"{error.get('type')}: {error.get('reason')}"
-    cause = error.get("caused_by", {}).get("reason")
-    return f"{words} ({cause})" if cause else words
-
-
-def _refusal(error: ApiError, path: str) -> SinkError:
-    """Say what a whole request's failure means."""
-    status, said = error.status_code, f"Elasticsearch answers {error.status_code}"
-    reason = _reason(error.body)
-    if status == 401:
-        remedy = "check elasticsearch.api_key_file, or username and password_file"
-        return SinkBusyError(f"{said}: the credentials are refused", remedy=remedy)
-    if status == 403:
-        remedy = "give them the rights on cluster and indices that the documentation lists"
-        return SinkBusyError(f"{said}: the credentials lack a right: {reason}", remedy=remedy)
-    if status in _NOT_READY:
-        return SinkAwayError(f"{said}: not ready", remedy="tried again by itself")
-    remedy = f"version {OLDEST_MAJOR} or newer is needed" if "media_type" in reason else ""
-    return SinkBusyError(f"{said} to {path.partition('?')[0]}: {reason}", remedy=remedy)
-
-
-def _unreachable(error: TransportError, settings: config.Elasticsearch) -> SinkError:
-    hosts = ", ".join(urlsplit(host).netloc for host in settings.hosts)
-    if (tls := _tls_error(error)) is not None:
-        remedy = "check elasticsearch.ca_file, and that the certificate names this host"
-        return SinkBusyError(f"no TLS with {hosts}: {tls}", remedy=remedy)
-    if isinstance(error, ConnectionTimeout):
-        limit = settings.request_timeout
-        return SinkAwayError(f"{hosts} does not answer within {limit:g} s")
-    if isinstance(error, NoConnectionError):
-        return SinkAwayError(
-            f"no connection to Elasticsearch at {hosts}: {error.message or 'it broke'}",
-            remedy="tried again by itself; see whether it runs, or mend elasticsearch.hosts",
-        )
-    return SinkBusyError(f"the answer of {hosts} can't be read: {error.message}")
-
-
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """Find what TLS said; under trio it lies deeper than the client itself looks."""
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _other_product(what: str) -> SinkBusyError:
-    return SinkBusyError(
-        f"what answers is not Elasticsearch but {what}",
-        remedy="point elasticsearch.hosts at Elasticsearch 8 or 9",
-    )
 
 
 def _is_ours(template: Mapping[str, Any]) -> bool:

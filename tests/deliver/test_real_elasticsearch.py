@@ -259,6 +259,7 @@ async def test_a_changed_layout_is_refused_before_anything_is_sent(
         await open_sink(layout=then).connect()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("first", "then"), [("index", "data_stream"), ("data_stream", "index")])
 async def test_where_nothing_is_yet_a_changed_layout_is_heeded(
     open_sink: Open, node: httpx.AsyncClient, index: dict[str, str], first: str, then: str
