@@ -35,6 +35,8 @@ from pricecheck.instance import only_instance
 from pricecheck.logs import kv
 from pricecheck.needs import prior_costs
 from pricecheck.outbox import FILE_NAME, Commit, Outbox
+from pricecheck.page.serve import serve
+from pricecheck.page.whole import whole_page
 from pricecheck.snapshot import Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
 from pricecheck.watchlist import Watchlist
@@ -171,6 +173,8 @@ class Daemon:
                 start(f"relay:{relay.name}", relay.run)
             start("status", partial(self._serve_status, listener))
             start("housekeeping", self._keep_house)
+            if (web := self._plan.settings.config.web) is not None:
+                start("web", partial(self._serve_page, web.place))
             start("report", self._report)
             await self._house.wait_started()
             ping = partial(systemd.ping_watchdog, self._alive, time_factor=self._time.factor)
@@ -267,6 +271,15 @@ class Daemon:
         heartbeat.expect(math.inf, "listening")
         await status.serve(listener, self._snapshot, time_factor=self._time.factor)
 
+    async def _serve_page(self, place: tuple[str, int], heartbeat: Heartbeat) -> None:
+        async def make() -> str:
+            watches = self._plan.watchlist.watches
+            whole = partial(whole_page, self._plan.settings, watches, await self._snapshot())
+            page, _facts = await trio.to_thread.run_sync(whole, abandon_on_cancel=True)
+            return page
+
+        await serve(place, make, heartbeat, time_factor=self._time.factor)
+
     async def _keep_house(self, heartbeat: Heartbeat) -> None:
         """Delete what has been kept long enough, each hour."""
         while True:
@@ -350,6 +363,7 @@ def _check_same_house(old: Settings, new: Settings) -> None:
         ("elasticsearch", old.config.elasticsearch, new.config.elasticsearch),
         ("kafka", old.config.kafka, new.config.kafka),
         ("notify", old.config.notify, new.config.notify),
+        ("web", old.config.web, new.config.web),
     ):
         if before != after:
             raise ConfigError(

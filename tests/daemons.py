@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -31,6 +32,13 @@ async def until(condition: Callable[[], Any], *, real_s: float = 40.0) -> None:
     while not condition():
         assert monotonic() < deadline, "waited in vain"
         await trio.to_thread.run_sync(sleep, 0.02)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
 
 
 class Service:

@@ -450,6 +450,43 @@ def test_keepa_is_reached_by_https_or_on_this_machine(path: Path, url: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("listen", "place"),
+    [
+        ("127.0.0.1:8372", ("127.0.0.1", 8372)),
+        ("localhost:80", ("localhost", 80)),
+        ("[::1]:8372", ("::1", 8372)),
+    ],
+)
+def test_the_page_is_served_on_this_machine(
+    path: Path, listen: str, place: tuple[str, int]
+) -> None:
+    """Wherever one chooses there."""
+    web = load(path, f'[web]\nlisten = "{listen}"').config.web
+
+    assert web
+    assert web.place == place
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "",
+        "8372",
+        "localhost",
+        "0.0.0.0:8372",
+        "[::]:8372",
+        "192.0.2.1:8372",
+        "127.0.0.1:99999",
+        "127.0.0.1:8372/x",
+        "[::1:8372",
+    ],
+)
+def test_the_page_is_served_to_nobody_else(path: Path, listen: str) -> None:
+    """It asks for no password."""
+    assert "web.listen" in refused(path, f'[web]\nlisten = "{listen}"').message
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",

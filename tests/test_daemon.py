@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pricecheck.simulator.settings import Fault
 
-from .daemons import KEY, House, Service, until
+from .daemons import KEY, House, Service, free_port, until
 
 PRODUCTS = [f"B{number:09d}" for number in range(5)]
 NEWCOMER = "B000000099"
@@ -185,6 +186,25 @@ class TestEnd:
 
         metrics = [metric for metric in house.kept("metric") if not metric["success"]]
         assert [metric["operation"] for metric in metrics] == ["product"]
+
+
+class TestPage:
+    async def test_a_browser_sees_what_is_known_now(self, house: House, service: Service) -> None:
+        """Products, tasks and all, while the daemon runs; and the key nowhere."""
+        await service.serve()
+        port = free_port()
+        house.configure(web=f'listen = "127.0.0.1:{port}"')
+        house.watch(PRODUCTS)
+
+        with house.start() as daemon:
+            await daemon.says("page served")
+            await house.status_that(lambda now: now.totals.products == 5)
+            async with httpx.AsyncClient(trust_env=False) as browser:
+                page = (await browser.get(f"http://127.0.0.1:{port}/")).text
+
+        assert all(asin in page for asin in PRODUCTS)
+        assert "housekeeping" in page
+        assert KEY not in page
 
 
 class TestReload:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pricecheck.cli._format import size
-from pricecheck.cli._options import DURATION, config_option, say_simulated, stored
+from pricecheck.cli._options import DURATION, config_option, say_simulated
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
@@ -41,21 +41,13 @@ def command(settings: Settings, output: Path, since: int, limit: int) -> None:
     and the running daemon's state, and costs no tokens.
     """
     from pricecheck import watchlist
-    from pricecheck.page.facts import gather
-    from pricecheck.page.write import write_page
+    from pricecheck.page.whole import whole_page
 
     config = settings.config
     watched = watchlist.load(settings.watchlist, domain=config.prices.domain)
-    with stored(settings) as outbox:
-        facts = gather(
-            outbox,
-            watched.watches,
-            now_ms=config.time.now_ms(),
-            since_s=since,
-            whole_s=min(config.prices.lookback, config.outbox.retention),
-            limit=limit,
-        )
-    page = write_page(facts, _snapshot(settings), simulated=config.simulated, since_s=since)
+    page, facts = whole_page(
+        settings, watched.watches, _snapshot(settings), since_s=since, limit=limit
+    )
     say_simulated(settings)
     if str(output) == "-":
         sys.stdout.buffer.write(page.encode())

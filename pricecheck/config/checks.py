@@ -49,9 +49,22 @@ def check(config: Config) -> None:
         )
     _check_simulation(config)
     _check_sinks(config)
+    _check_web(config)
     _check_rules(config)
     _check_alerts(config)
     _check_costs(config)
+
+
+def _check_web(config: Config) -> None:
+    if config.web is None:
+        return
+    try:
+        _ = config.web.place
+    except ValueError:
+        raise ConfigError(
+            f"web.listen: {config.web.listen!r} is no address of this machine's own",
+            remedy="write one such as 127.0.0.1:8372 or [::1]:8372; a proxy can show it to others",
+        ) from None
 
 
 def _check_simulation(config: Config) -> None:

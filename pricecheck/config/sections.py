@@ -266,6 +266,20 @@ class Notify(_Section, frozen=True, kw_only=True):
         return begin <= minute < end if begin <= end else not end <= minute < begin
 
 
+class Web(_Section, frozen=True, kw_only=True):
+    """Where the daemon shows its page; without this section, nowhere."""
+
+    listen: _Text = "127.0.0.1:8372"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port. Raises ValueError when it is no HOST:PORT of this machine's own."""
+        url = urlsplit(f"//{self.listen}")
+        if url.port is None or url.netloc != self.listen or not is_loopback(url.geturl()):
+            raise ValueError
+        return url.hostname or "", url.port
+
+
 class Simulation(_Section, frozen=True, kw_only=True):
     """Time against a simulator: `time_factor` simulated seconds in each real one."""
 
@@ -290,6 +304,7 @@ class Config(_Section, frozen=True, kw_only=True):
     elasticsearch: Elasticsearch | None = None
     kafka: Kafka | None = None
     notify: Notify | None = None
+    web: Web | None = None
     simulation: Simulation | None = None
 
     @property
