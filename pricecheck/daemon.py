@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _HOUR_S: Final = 3600
 _RETAIN_BITE: Final = 10_000
+_OPENING_S: Final = 3600  # a large outbox is read whole, and may have to be migrated
 _LAST_WRITES_S: Final = 60
 _M_MMAP_THRESHOLD: Final = -3  # mallopt(3); once set, glibc no longer raises it by itself
 
@@ -95,6 +96,8 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     # Refuses a path too long before anything is made.
     status.socket_path(plan.settings.socket_directory())
     with only_instance(directory):
+        systemd.status("opening the outbox")
+        systemd.extend_timeout(_OPENING_S)
         outbox = Outbox.open(directory / FILE_NAME, now_ms=time.now_ms)
         try:
             for sink in sinks:

@@ -70,6 +70,7 @@ def test_a_life_as_systemd_hears_of_it(
     told: Told, daemon: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     """Ready, alive, reloading, ready again, stopping, and time asked for while it writes."""
+    opening = told.wait_for("EXTEND_TIMEOUT_USEC")
     ready = told.wait_for("READY")
     told.wait_for("WATCHDOG")
     socket_is_there = (tmp_path / "run/status.sock").is_socket()
@@ -81,6 +82,7 @@ def test_a_life_as_systemd_hears_of_it(
     extended = told.wait_for("EXTEND_TIMEOUT_USEC")
     code = daemon.wait(30)
 
+    assert int(opening["EXTEND_TIMEOUT_USEC"]) == 3_600_000_000
     assert "1 products" in ready["STATUS"]
     assert "1 products" in again["STATUS"]
     assert socket_is_there

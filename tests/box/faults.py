@@ -2,7 +2,7 @@
 
 PRICECHECK_FAULT names a fault; the daemon then has one task more, `faulty`, which does it once
 the file /opt/fault holds the invocation id of this start. `slow-disk` needs no such file: the
-outbox then takes its time to close.
+outbox then takes its time to open and to close.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import time
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -79,7 +79,13 @@ def _start_with_fault(
         _start(self, "faulty", partial(_go_wrong, os.environ["PRICECHECK_FAULT"]), stall_after=1)
 
 
+_open: Final = Outbox.open
 _close: Final = Outbox.close
+
+
+def _open_slowly(*arguments: Any, **options: Any) -> Outbox:
+    time.sleep(_SLOW_S)
+    return _open(*arguments, **options)
 
 
 def _close_slowly(self: Outbox) -> None:
@@ -88,6 +94,7 @@ def _close_slowly(self: Outbox) -> None:
 
 
 if os.environ["PRICECHECK_FAULT"] == "slow-disk":
+    Outbox.open = _open_slowly  # type: ignore[method-assign]
     Outbox.close = _close_slowly  # type: ignore[method-assign]
 else:
     Supervisor.start = _start_with_fault  # type: ignore[method-assign]

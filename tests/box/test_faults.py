@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from pricecheck._schema import MIGRATIONS
 from tests.box.conftest import QUICK, WATCHLIST, Service, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -103,14 +106,33 @@ def test_a_stopped_process_is_killed_and_restarted(service: Service) -> None:
     service.wait_for_state("active")
 
 
-def test_a_stop_that_takes_longer_than_its_time_is_waited_for(service: Service) -> None:
-    """The last records are on their way to a slow disk: it asks for more, and is not killed."""
-    service.start(quick=QUICK + "TimeoutStopSec=2s\n" + fault("slow-disk"))
+def test_a_start_and_a_stop_that_take_longer_than_their_time_are_waited_for(
+    service: Service,
+) -> None:
+    """A large outbox is checked, the last records go to a slow disk: it asks for more time."""
+    limits = "TimeoutStartSec=2s\nTimeoutStopSec=2s\n"
 
+    service.start(quick=QUICK + limits + fault("slow-disk"))
     service.systemctl("stop")
 
     assert service.show("Result") == "success"
     assert "timed out" not in service.journal()
+
+
+def test_a_store_of_an_older_pricecheck_is_migrated_at_the_start(service: Service) -> None:
+    """What an upgrade finds: the first version's file goes on as it is."""
+    file = service.box.path(f"{STATE}/outbox.sqlite")
+    file.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript(MIGRATIONS[0])
+        db.execute("PRAGMA user_version = 1")
+
+    service.start()
+
+    wait_for(lambda: price_count(service) == 1, "a price")
+    assert not list(file.parent.glob("*corrupt*"))
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
 @pytest.mark.long
