@@ -46,7 +46,12 @@ _CRON: Final = (
     "etc/anacrontab",
     "var/spool/cron/crontabs/*",
 )
-_UNIT_FOLDERS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+_UNIT_FOLDERS: Final = (
+    "etc/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
 _PERSONS_UNIT_FOLDERS: Final = (
     "etc/systemd/user",
     "root/.config/systemd/user",
@@ -71,7 +76,8 @@ class Zombie(msgspec.Struct, frozen=True):
 
 def find_zombies(root: Path = Path("/")) -> list[Zombie]:
     """Look on this machine; what may not be read is passed over."""
-    return [*_units(root), *_cron_lines(root), *_processes(root / "proc"), *_containers()]
+    found = [*_units(root), *_cron_lines(root), *_processes(root / "proc"), *_containers()]
+    return list(dict.fromkeys(found))  # /lib and /usr/lib may be the same folder
 
 
 def look_alikes(ours: Iterable[str], there: Iterable[str]) -> dict[str, str]:

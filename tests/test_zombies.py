@@ -72,9 +72,12 @@ def test_units_are_found_by_name_and_ours_are_not(root: Path, programs: Path) ->
 
 
 def test_a_unit_with_a_harmless_name_is_found_by_what_it_starts(root: Path, programs: Path) -> None:
-    """`scheduler.service` that runs keepa.py is one of them."""
+    """`scheduler.service` that runs keepa.py is one of them, told once where /lib is /usr/lib."""
     assert programs.exists()
-    put(root, "etc/systemd/system/scheduler.service", "[Service]\nExecStart=/opt/keepa/run.py\n")
+    put(
+        root, "usr/lib/systemd/system/scheduler.service", "[Service]\nExecStart=/opt/keepa/run.py\n"
+    )
+    (root / "lib").symlink_to("usr/lib")
     put(root, "etc/systemd/system/other.service", "[Service]\nExecStart=/bin/true\n# keepa\n")
 
     (found,) = find_zombies(root)
