@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",
     "report": "pricecheck.cli.report",
+    "notify": "pricecheck.cli.notify",
     "outbox": "pricecheck.cli.outbox",
     "kibana": "pricecheck.cli.kibana",
     "config": "pricecheck.cli.config",

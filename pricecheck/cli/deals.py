@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -39,6 +39,16 @@ _LOOKED_AT: Final = 10_000
 @click.option("--max-price", type=click.FloatRange(0), help="In the marketplace's currency.")
 @click.option("--min-score", type=click.FloatRange(0, 100), default=0.0, help="0 to 100.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--report", is_flag=True, help="As a report, each product once.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["markdown", "html"]),
+    default="markdown",
+    show_default=True,
+    help="Of the report.",
+)
+@click.option("--send", is_flag=True, help="Send the report to the services of [notify].")
 @json_option
 def command(
     settings: Settings,
@@ -48,6 +58,9 @@ def command(
     max_price: float | None,
     min_score: float,
     limit: int,
+    report: bool,
+    form: Literal["markdown", "html"],
+    send: bool,
     as_json: bool,
 ) -> None:
     """Show the deals last collected, the best score first.
@@ -72,6 +85,9 @@ def command(
             or (deal.current_price or 0) <= max_price * 10 ** BY_CODE[deal.domain].minor_digits
         )
     ]
+    if report or send:
+        _report(settings, found, limit, form, send=send)
+        return
     best = sorted(found, key=attrgetter("deal_score"), reverse=True)[:limit]
     say_simulated(settings)
     if as_json:
@@ -97,6 +113,35 @@ def _newest(settings: Settings, market: Marketplace | None) -> list[Deal]:
         deal = decoder.decode(body)
         deals.setdefault((deal.domain, deal.asin, deal.price_type), deal)
     return list(deals.values())
+
+
+def _report(
+    settings: Settings,
+    found: list[Deal],
+    limit: int,
+    form: Literal["markdown", "html"],
+    *,
+    send: bool,
+) -> None:
+    """Print the best deals as a report, or send it."""
+    from pricecheck.cli import _deals_report as reports
+    from pricecheck.cli._telling import tell_all
+    from pricecheck.deliver.wording import Message
+    from pricecheck.keepa.time import to_rfc3339
+
+    config = settings.config
+    language = config.notify.language if config.notify else "en"
+    deals = reports.without_doubles(found)
+    title = reports.title(
+        to_rfc3339(config.time.now_ms())[:10], language, simulated=config.simulated
+    )
+    write = reports.html if form == "html" else reports.markdown
+    body = write(deals[:limit], len(deals), language)
+    if send:
+        tell_all(settings, lambda _: Message(title, body), form)
+    else:
+        heading = f"<h1>{title}</h1>" if form == "html" else f"# {title}\n"
+        click.echo(f"{heading}\n{body}")
 
 
 def _show(deals: list[Deal]) -> None:

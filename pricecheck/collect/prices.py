@@ -281,16 +281,14 @@ class PriceCollector:
         self._changes += sum(len(lesson.changes) for lesson in digest.lessons)
         self._absent += sum(lesson.price is None for lesson in digest.lessons)
         for alert in digest.alerts:
-            log.info(
-                "alert",
-                extra=kv(
-                    rule=alert.rule,
-                    asin=alert.asin,
-                    domain=alert.domain,
-                    price=alert.new_price,
-                    at=alert.changed_at,
-                ),
+            said = kv(
+                asin=alert.asin,
+                domain=alert.domain,
+                rule=alert.rule,
+                price=alert.new_price,
+                at=alert.changed_at,
             )
+            log.info("alert", extra=said)
         self._set_aside += len(digest.commit.dead_letters)
         for letter in digest.commit.dead_letters:
             log.warning("product set aside", extra=kv(product=letter.id, reason=letter.reason))

@@ -147,7 +147,7 @@ class NotifySink:
         if patience.cancelled_caught:
             reason = f"no answer within {ANSWER_WITHIN_S:.0f} s"
         if reason is not None:
-            raise SinkBusyError(f"{self.name} was not told: {reason}")
+            raise SinkBusyError(reason)
 
     async def close(self) -> None:
         """Nothing is kept open between two messages."""

@@ -5,7 +5,8 @@ Pure functions. The text is plain, for every service can show that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -111,17 +112,22 @@ _DE: Final = _Words(
 _LANGUAGES: Final = {"en": _EN, "de": _DE}
 
 
-def message(alerts: Sequence[Alert], voice: Voice) -> Message:
-    """Return what to tell of one alert or of several at once."""
+def message(alerts: Iterable[Alert], voice: Voice) -> Message:
+    """Return what to tell of one change of a price, or of several at once.
+
+    All that rang for the same change is one thing to tell.
+    """
     words = _LANGUAGES[voice.language]
-    if len(alerts) == 1:
-        title, body = _headline(alerts[0], words), _details(alerts[0], words, voice)
-    else:
-        title = words.several.format(count=len(alerts))
-        body = "\n\n".join(
-            f"{_headline(alert, words)}\n{_details(alert, words, voice)}" for alert in alerts
-        )
-    return _marked(Message(title, body), voice)
+    told: defaultdict[tuple[str, ...], list[Alert]] = defaultdict(list)
+    for alert in alerts:
+        told[alert.domain, alert.asin, alert.price_type, alert.changed_at].append(alert)
+    parts = [
+        Message(_headline(same[0], words), _details(same, words, voice)) for same in told.values()
+    ]
+    if len(parts) == 1:
+        return _marked(parts[0], voice)
+    title = words.several.format(count=len(parts))
+    return _marked(Message(title, "\n\n".join(map("\n".join, parts))), voice)
 
 
 def test_message(voice: Voice) -> Message:
@@ -146,10 +152,12 @@ def _headline(alert: Alert, words: _Words) -> str:
     return name if now is None else f"{_price(now, alert.currency, words)}: {name}"
 
 
-def _details(alert: Alert, words: _Words, voice: Voice) -> str:
-    happened = _happened(alert, words)
+def _details(same: Sequence[Alert], words: _Words, voice: Voice) -> str:
+    """Say what rang for one change: why, what was before, where, since when, and the link."""
+    alert = same[0]
+    happened = ", ".join(_happened(one, words) for one in same)
     old, new = alert.old_price, alert.new_price
-    if old and new is not None and old != alert.reference_price:
+    if old and new is not None and all(one.against != "last" for one in same):
         change = _percent((new - old) * 100 / old, words, sign="+")
         before = words.before.format(old=_price(old, alert.currency, words), change=change)
         happened = f"{happened} ({before})"
@@ -159,7 +167,8 @@ def _details(alert: Alert, words: _Words, voice: Voice) -> str:
         tld=BY_CODE[alert.domain].tld,
         time=moment.strftime(words.time),
     )
-    return f"{happened[0].upper()}{happened[1:]}\n{where} ({words.rule}: {alert.rule})\n{alert.url}"
+    rules = ", ".join(one.rule for one in same)
+    return f"{happened[0].upper()}{happened[1:]}\n{where} ({words.rule}: {rules})\n{alert.url}"
 
 
 def _happened(alert: Alert, words: _Words) -> str:

@@ -19,6 +19,7 @@ from pricecheck.outbox import FILE_NAME, Commit, Outbox
 from pricecheck.records import Record
 from pricecheck.simulator.server import serve
 from pricecheck.simulator.settings import Settings
+from tests.deliver.conftest import serve_http  # noqa: F401  # the fixture
 
 KEY = "planted+key/of=the&tests"
 

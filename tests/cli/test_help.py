@@ -21,6 +21,7 @@ COMMANDS = (
     "deals",
     "bestsellers",
     "report",
+    "notify",
     "outbox",
     "kibana",
     "config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from contextlib import closing
@@ -78,8 +79,12 @@ async def test_a_killed_daemon_tells_every_alert(
     assert times.keys() == {alert.record().id for alert in alerts}
     assert sum(count > 1 for count in times.values()) <= kills * 30
     assert all("SIMULATED" in one["title"] for one in phone.told)
-    assert " alert rule=" in daemon.log
+    assert " alert asin=" in daemon.log
 
 
 def _is_about(told: dict[str, Any], alert: Alert) -> bool:
-    return message([alert], Voice()).body in told["message"]
+    """Tell whether a message has the change, and the rule, of an alert."""
+    _, place, url = message([alert], Voice()).body.splitlines()
+    before, _, _ = place.partition(" (")
+    told_of = re.compile(f"{re.escape(before)} .*\\b{alert.rule}\\b.*\n{re.escape(url)}")
+    return told_of.search(told["message"]) is not None

@@ -152,6 +152,21 @@ def test_several_are_told_together() -> None:
     assert second.endswith("https://www.amazon.co.uk/dp/B2")
 
 
+def test_what_rang_for_one_change_is_told_once() -> None:
+    """A drop that is a low and a target, too, is one thing to read."""
+    low = alert(rule="lowest", what="low", reference_price=5_100)
+
+    told = message([ALERT, low], Voice("en", BERLIN))
+
+    assert told.title == "€49.99: Klickfeld T128 Keyboard"
+    assert told.body.splitlines() == [
+        "At or below the target of €50.00, lowest price of all time "
+        "(was €1,234.99, \N{MINUS SIGN}96.0 %)",
+        "New on amazon.de since 2026-11-25 00:31 (rule: target, lowest)",
+        "https://www.amazon.de/dp/B0148NPH9I",
+    ]
+
+
 def test_a_long_title_is_cut() -> None:
     """Amazon's run to 200 characters and more."""
     told = message([alert(title="A keyboard " * 30)], Voice())
