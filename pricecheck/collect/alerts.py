@@ -5,8 +5,9 @@ Pure functions. What they promise:
 - A rule looks at one price type, with shipping where it is known. It is judged on the changes in
   Keepa's history, one by one and in order, so each alert has the time of its change, and it makes
   no difference how many changes lie between two checks, or where a restart does.
-- At the first look (of a product, or of a rule that is new or has been changed) only the present
-  state counts: a price at its target rings, an old drop or return to stock doesn't.
+- At the first look (of a product, of a price type, or of a rule that is new or has been changed)
+  only the present state counts: a price at its target rings, an old drop or return to stock
+  doesn't.
 - A rule with a bound (target, drop or rise against an average, low, high) rings when the price
   comes to it; then again with each further low that is by `margin` below the last one told; and
   anew once the price has been back beyond the bound by `margin`. For rise and high the same
@@ -28,7 +29,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pricecheck.collect.products import Known, Lesson
@@ -146,7 +146,10 @@ def find_alerts(
     price, known = lesson.price, lesson.known
     if price is None or known.since is None:
         return [], known.told
-    first_check = before is None or before.since is None
+    # Everything until then is old; at a first check, everything.
+    checked_at = "9999"
+    if before is not None and before.last_update is not None:
+        checked_at = to_rfc3339(to_unix_ms(before.last_update))
     found: list[Alert] = []
     remembered: dict[str, int] = {}
     for rule in rules:
@@ -154,12 +157,15 @@ def find_alerts(
             continue
         steps = [_step(one) for one in lesson.changes if one.price_type == rule.price_type]
         facts = _facts(rule, watch, price, others)
+        # A price type may be new to us, as when its offers were not bought before: with it comes
+        # a history, as with a first check.
+        is_new = before is None or rule.price_type not in before.prices
         if _is_event(rule):
-            happen = [] if first_check else [one for one in steps if _happens(rule, watch, one)]
-            rung = [Rung(one, one.old) for one in happen if facts.allows(one.new or 0)]
+            steps = [step for step in steps if not is_new or step.at > checked_at]
+            rung = [Rung(one, one.old) for one in steps if _happens(rule, watch, one, facts)]
         else:
             key = _key(rule, facts.reference if rule.what == "target" else None)
-            told = known.told.get(key)
+            told = None if is_new else known.told.get(key)
             if told is None:
                 steps = _present(rule, lesson, steps)
             rung, told = _judge(rule, told, steps, facts)
@@ -220,9 +226,11 @@ def _applies(rule: AlertRule, domain: str, asin: str) -> bool:
     return (not rule.domains or domain in rule.domains) and (not rule.asins or asin in rule.asins)
 
 
-def _happens(rule: AlertRule, watch: Watch, step: Step) -> bool:
+def _happens(rule: AlertRule, watch: Watch, step: Step, facts: Facts) -> bool:
     """Tell whether a change is the event that a rule waits for."""
-    if step.new is None or (step.old is None) != (rule.what == "stock"):
+    if step.new is None or not facts.allows(step.new):
+        return False
+    if (step.old is None) != (rule.what == "stock"):
         return False
     if step.old is None:
         return True
@@ -232,10 +240,6 @@ def _happens(rule: AlertRule, watch: Watch, step: Step) -> bool:
 
 def _facts(rule: AlertRule, watch: Watch, price: Price, others: Mapping[str, Known]) -> Facts:
     """Gather what a rule goes by beside the changes."""
-    rivals = [others[asin] for asin in rule.asins if asin in others and asin != watch.asin]
-    points = [known.prices[rule.price_type] for known in rivals if rule.price_type in known.prices]
-    offers = [offer for point in points if (offer := _whole(*point[1:])) is not None]
-    rival = min(offers, default=None) if rule.cheapest else None
     bound: float | None = None
     reference: int | None = None
     if rule.what == "target":
@@ -248,7 +252,16 @@ def _facts(rule: AlertRule, watch: Watch, price: Price, others: Mapping[str, Kno
         if reference is not None and rule.what in ("drop", "rise"):
             bound = _away(rule, watch, reference)
     lowest, highest = (price.stats.get(name, {}).get(rule.price_type) for name in ("min", "max"))
+    rival = _rival(rule, watch, others) if rule.cheapest else None
     return Facts(bound, reference, lowest != highest, rival)
+
+
+def _rival(rule: AlertRule, watch: Watch, others: Mapping[str, Known]) -> int | None:
+    """Return the lowest price of the other products that a rule names."""
+    rivals = [others[asin] for asin in rule.asins if asin in others and asin != watch.asin]
+    points = [known.prices[rule.price_type] for known in rivals if rule.price_type in known.prices]
+    offers = (_whole(point.price, point.shipping) for point in points)
+    return min((offer for offer in offers if offer is not None), default=None)
 
 
 def _away(rule: AlertRule, watch: Watch, price: int) -> float:
@@ -288,7 +301,6 @@ def _whole(price: int | None, shipping: int | None) -> int | None:
     return None if price is None else price + (shipping or 0)
 
 
-@lru_cache(maxsize=65_536)
 def _key(rule: AlertRule, target: int | None) -> str:
     """Return what a rule's memory goes by: short, and another one when the rule says another thing.
 

@@ -43,6 +43,8 @@ ANSWER_WITHIN_S: Final = 60.0
 _AT_ONCE: Final = Limits(records=30, bytes=1_000_000)
 _NOTHING: Final = Limits(records=0, bytes=0)
 _LONG: Final = 12
+"""What is as long in an address, and no host's name, is kept out of every log."""
+
 _REASON: Final = 300
 
 _NAMED: Final = re.compile(
@@ -223,4 +225,4 @@ def _hide(url: str) -> re.Pattern[str]:
         if len(part) >= _LONG and "." not in part:
             logs.redact(part)
     longest_first = sorted({url, *parts, *map(unquote, parts)}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)))
+    return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)

@@ -340,6 +340,46 @@ def test_what_is_remembered_is_small() -> None:
     assert with_rules - len(shop.bodies[ASIN]) < 20 * len(EVERY_KIND)
 
 
+def test_a_price_type_that_comes_to_be_bought_brings_no_old_news() -> None:
+    """Its whole history comes at once, of which only the present state counts."""
+    kind = PriceTypeName("BUY_BOX_SHIPPING")
+    rules = (
+        rule("target", 50, price_type=kind),
+        rule("drop", "10%", price_type=kind),
+        rule("stock", price_type=kind),
+    )
+    flat = [NOON - 900, 7_000, 0, NOON - 800, -1, -1, NOON - 700, 3_000, 0, NOON - 600, 2_000, 0]
+    known: Known | None = None
+    found = []
+    answers: tuple[dict[str, Any], ...] = ({}, {kind: flat}, {kind: [*flat, NOON + 9, 1_000, 0]})
+    for more in answers:
+        digest = digest_products(
+            answer(product({"NEW": [NOON - 999, 9_000], **more})),
+            [Watch(ASIN, "DE", 1.0, None, 3600)],
+            {ASIN: known},
+            now_ms=0,
+            lookback_s=90 * 86_400,
+            derived=DerivedDeals(),
+            rules=rules,
+        )
+        known = recall(digest.commit.states[0].body)
+        found.append([(one.rule, one.new_price) for one in digest.alerts])
+
+    assert found == [[], [("target", 2_000)], [("target", 1_000), ("drop", 1_000)]]
+
+
+def test_a_share_and_an_amount_are_not_the_same_rule() -> None:
+    """Though the figure is the same: nothing that is remembered of one is the other's."""
+    shop = Shop(rule("drop", "10%", against="avg90"))
+    shop.averages = {"avg90": 5_000}
+    shop.check([4_500])
+
+    shop.rules = (rule("drop", 10.0, against="avg90"),)
+    shop.check([4_500])
+
+    assert list(shop.remembered().values()) == [ARMED]
+
+
 def test_an_answer_that_teaches_no_changes_rings_nothing() -> None:
     """Without histories there is no telling what is new; the next whole answer does."""
     shop = Shop(TARGET)
