@@ -28,6 +28,7 @@ from pricecheck.extras import Extras
 from pricecheck.lines import Kind, Line
 from pricecheck.planner import CLOCK_SLACK_MS, Batch, Purse, Statistics, fitting
 from pricecheck.rhythm import TYPICAL_RATE, Rhythm
+from pricecheck.rush import Rush
 from pricecheck.watchlist import Watch
 
 _DAY_S: Final = 86_400
@@ -40,6 +41,9 @@ _STEPS: Final = 4
 _SOLVE_EVERY_MS: Final = 10 * _MINUTE_MS
 _MOVED: Final = 0.02
 """The price is solved for so often, or when the budget or a cost has moved by such a share."""
+
+_RUSH_STEP: Final = 0.2
+"""A marketplace's rush is followed when it has moved by such a share."""
 
 _BEND: Final = 1.4
 _BEND_STEPS: Final = 8
@@ -99,8 +103,11 @@ class AdaptivePlanner:
         self._settled = Settlement(math.inf, 0.0, 0.0)
         self._solved_ms = 0
         self._price = math.inf
+        self._reach = _BEND
         self._trim = 0.0
         self._changes = self._days = 0.0
+        self._rushes: defaultdict[str, Rush] = defaultdict(Rush)
+        self._factors: dict[str, float] = {}
         self._settle_in(watches, seen)
 
     @property
@@ -108,9 +115,18 @@ class AdaptivePlanner:
         """The price that the plan is made of, its budget, and whether ceilings hold."""
         return self._settled
 
+    @property
+    def rushes(self) -> dict[str, float]:
+        """How many times as often as usual prices change, of the marketplaces where they do."""
+        return {domain: factor for domain, factor in self._factors.items() if factor != 1}
+
     def classes(self) -> list[tuple[Terms, int]]:
         """Return the terms of all products that were ever checked, and how many have them."""
-        return [(line.terms, line.size) for line in self._lines if line.size]
+        sizes: defaultdict[Terms, int] = defaultdict(int)
+        for line in self._lines:
+            if line.size:
+                sizes[line.terms] += line.size
+        return list(sizes.items())
 
     def steer(self, now: int, purse: Purse) -> None:
         """Take over what there is to spend now; to be called before each `pick`."""
@@ -120,14 +136,17 @@ class AdaptivePlanner:
             self._spendable = purse.tokens - self._reserve * purse.capacity
         if before is None or purse.costs != before.costs:
             self._take_costs(purse.costs)
-        bend = self._bend() * (1 - 2 * self._fullness())
-        stale = not 0 <= now - self._solved_ms < _SOLVE_EVERY_MS
-        if stale or _moved(purse.budget, self._settled.budget):
+        stale = self._take_rushes() or not 0 <= now - self._solved_ms < _SOLVE_EVERY_MS
+        stale = stale or _moved(purse.budget, self._settled.budget)
+        if stale:
+            self._reach = self._bend()
+        bend = self._reach * (1 - 2 * self._fullness())
+        if stale:
             self._settled = settle(self.classes(), purse.budget, self._settled.price)
             self._trim = min(max(self._trim + _TRIM * bend, -_TRIM_MOST), _TRIM_MOST)
             self._solved_ms = now
         price = self._settled.price * math.exp(self._trim + bend)
-        if stale or _moved(price, self._price, self._bend() / _BEND_STEPS):
+        if stale or _moved(price, self._price, self._reach / _BEND_STEPS):
             self._reprice(price)
 
     def pick(self, now: int, most: int, tokens: float = math.inf) -> Batch | None:
@@ -165,6 +184,9 @@ class AdaptivePlanner:
         out = self._out[watch]
         if rhythm is not None:
             self._observe(rhythm)
+            if out.line is not None:
+                usual = out.line.terms.rate / self._factors.get(watch.domain, 1.0)
+                self._rushes[watch.domain].observe(rhythm, usual)
         line = self._line_for(watch, rhythm, price)
         line.size += 1
         if out.line is not None:
@@ -225,7 +247,7 @@ class AdaptivePlanner:
         # Columns, for a million rows of objects would weigh more than all the rest.
         known: list[Watch] = []
         checked, prices = array("q"), array("q")
-        changes, days = array("d"), array("d")
+        remembered = array("d")
         for one in seen:
             found = waiting[one.domain].pop(one.asin, None)
             if found is not None:
@@ -233,17 +255,19 @@ class AdaptivePlanner:
                 known.append(found)
                 checked.append(one.checked_at)
                 prices.append(-1 if one.price is None else one.price)
-                changes.append(rhythm.changes)
-                days.append(rhythm.days)
+                remembered.extend(msgspec.structs.astuple(rhythm))
         for domain, unknown in waiting.items():
             for watch in unknown.values():
                 self._kind(domain, watch.extras, first=True).put_new(watch)
         waiting.clear()
         self._latest = max(checked, default=0)
-        self._changes, self._days = math.fsum(changes), math.fsum(days)
+        width = len(_NOTHING.__struct_fields__)
+        self._changes = math.fsum(remembered[1::width])
+        self._days = math.fsum(remembered[2::width])
         for i, watch in enumerate(known):
             price = prices[i] if prices[i] >= 0 else None
-            line = self._line_for(watch, Rhythm(0, changes[i], days[i]), price)
+            _, changes, days, _, *recent = remembered[i * width : (i + 1) * width]
+            line = self._line_for(watch, Rhythm(0, changes, days, 0, *recent), price)
             line.size += 1
             line.fill(watch, checked[i])
         for line in self._lines:
@@ -264,14 +288,14 @@ class AdaptivePlanner:
         line = self._lines_by_terms.get(key)
         if line is None:
             terms = Terms(
-                rate=2 ** (rate_step / _STEPS),
+                rate=2 ** (rate_step / _STEPS) * self._factors.get(watch.domain, 1.0),
                 weight=2 ** (weight_step / _STEPS),
                 cost=self._cost(watch.extras),
                 floor=min(self._min_every_s, watch.every_s) / _DAY_S,
                 ceiling=watch.every_s / _DAY_S,
             )
             kind = self._kind(watch.domain, watch.extras, first=False)
-            line = Line(kind, len(self._lines), watch.extras, terms)
+            line = Line(kind, len(self._lines), watch.domain, watch.extras, terms)
             line.wait_ms = self._wait_ms(terms)
             self._lines.append(line)
             self._lines_by_terms[key] = line
@@ -354,6 +378,20 @@ class AdaptivePlanner:
             if _moved(cost, line.terms.cost):
                 line.terms = msgspec.structs.replace(line.terms, cost=cost)
                 self._solved_ms = -_SOLVE_EVERY_MS
+
+    def _take_rushes(self) -> bool:
+        """Plan with as many times the usual rates as changes are seen; tell whether that is new."""
+        moved = False
+        for domain, rush in self._rushes.items():
+            before = self._factors.get(domain, 1.0)
+            if _moved(rush.factor, before, _RUSH_STEP):
+                self._factors[domain] = rush.factor
+                moved = True
+                for line in self._lines:
+                    if line.domain == domain:
+                        rate = line.terms.rate * rush.factor / before
+                        line.terms = msgspec.structs.replace(line.terms, rate=rate)
+        return moved
 
     def _wait_ms(self, terms: Terms) -> int:
         wait = due_wait(self._settled.bounded(terms), self._price)

@@ -28,6 +28,7 @@ class Line:
         "_head",
         "_times",
         "_watches",
+        "domain",
         "extras",
         "kind",
         "number",
@@ -36,9 +37,10 @@ class Line:
         "wait_ms",
     )
 
-    def __init__(self, kind: Kind, number: int, extras: Extras, terms: Terms) -> None:
+    def __init__(self, kind: Kind, number: int, domain: str, extras: Extras, terms: Terms) -> None:
         self.kind = kind
         self.number = number
+        self.domain = domain
         self.extras = extras
         self.terms = terms
         self.size = 0  # with those that are out

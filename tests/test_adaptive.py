@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -46,7 +47,7 @@ def seen(watch: Watch, at: int, rate: float = 0.5, price: int | None = None) -> 
 
 
 def rhythm(rate: float) -> Rhythm:
-    return Rhythm(0, rate * 1e6, 1e6)
+    return Rhythm(8_000_000, rate * 1e6, 1e6)
 
 
 class Life:
@@ -58,6 +59,7 @@ class Life:
         self.tokens = refill * 30
         self.now = NOW
         self.lost = 0.0
+        self.learned: Callable[[Watch], Rhythm] | None = None
         self.checks: defaultdict[Watch, list[int]] = defaultdict(list)
         self.tokens_seen: list[float] = []
 
@@ -74,6 +76,8 @@ class Life:
                 self.tokens -= self.cost * len(batch.watches)
                 for watch in batch.watches:
                     self.checks[watch].append(self.now)
+                    if self.learned:
+                        self.planner.learn(watch, self.learned(watch), None)
                 self.planner.done(batch.watches, self.now)
             self.tokens_seen.append(self.tokens)
 
@@ -333,6 +337,35 @@ def test_a_dearer_check_is_due_later() -> None:
 
     waits = {terms.cost: planner.settlement.wait(terms) for terms, _ in planner.classes()}
     assert waits[15.0] > 2 * waits[1.0]
+
+
+def test_a_sales_day_draws_checks_to_its_marketplace_and_lets_them_go() -> None:
+    """While one marketplace changes ten times as often, its products come about twice as often."""
+    watches = [make_watch(n, ("DE", "UK")[n % 2], every_s=YEAR_S) for n in range(1000)]
+    life = Life(AdaptivePlanner(watches, aged(watches, [0.75] * 1000, 2 * HOUR)), refill=10)
+    rng = random.Random(1)
+    rushing = {"DE": 1.0, "UK": 1.0}
+
+    def learned(watch: Watch) -> Rhythm:
+        quiet = rng.expovariate(0.75 * rushing[watch.domain])
+        minute = 8_000_000 + (life.now - NOW) // MINUTE
+        return Rhythm(minute, 0.75e6, 1e6, minute - math.floor(quiet * 1440))
+
+    life.learned = learned
+    life.live(1440)
+    assert life.planner.rushes == {}
+    rushing["UK"] = 10.0
+    life.live(240)
+    life.forget()
+    life.live(1000)
+
+    sold = sum(len(times) for watch, times in life.checks.items() if watch.domain == "UK")
+    others = sum(len(times) for watch, times in life.checks.items() if watch.domain == "DE")
+    assert life.planner.rushes["UK"] > 4
+    assert 1.5 < sold / others < 2.5
+    rushing["UK"] = 1.0
+    life.live(720)
+    assert life.planner.rushes == {}
 
 
 def test_what_a_check_teaches_changes_the_plan() -> None:

@@ -94,6 +94,31 @@ def test_the_recent_past_outweighs_the_distant() -> None:
     assert 2.4 < found.rate(prior=0.7) < 3.0
 
 
+@pytest.mark.parametrize(("before", "after"), [(1.0, 8.0), (4.0, 0.25)])
+def test_another_life_is_noticed_before_the_old_is_forgotten(before: float, after: float) -> None:
+    """The short memory foretells better then; while life goes on as it did, it hardly counts."""
+    change = START + 200 * DAY
+    old = list(range(START, change, round(DAY / before)))
+    new = list(range(change, change + 20 * DAY, round(DAY / after)))
+
+    steady = follow(Rhythm(START), old, change)
+    moved = follow(steady, new, change + 20 * DAY)
+
+    assert steady.rate(0.7) == pytest.approx(before, rel=0.1)
+    long = moved.changes / moved.days
+    assert abs(math.log(moved.rate(0.7) / after)) < 0.6 * abs(math.log(long / after))
+
+
+def test_what_an_older_version_remembered_is_read() -> None:
+    """Without a short memory the long one goes on alone, and a short one begins."""
+    old = msgspec.json.decode(b"[7000000,3.5,12.25,6999000]", type=Rhythm)
+
+    seen = follow(old, [], old.minute + DAY)
+
+    assert old.rate(0.7) == pytest.approx((0.5 + 3.5) / (0.5 / 0.7 + 12.25))
+    assert 0 < seen.recent_days < 1
+
+
 def test_late_additions_count_and_a_clock_set_back_forgets_nothing() -> None:
     """A change Keepa adds late weighs by its age; an earlier `until` leaves the minute alone."""
     seen = follow(Rhythm(START), [], START + 30 * DAY)
@@ -111,6 +136,6 @@ def test_what_is_remembered_is_small_and_survives_storing() -> None:
 
     body = msgspec.json.encode(seen)
 
-    assert len(body) < 70
+    assert len(body) < 130
     assert msgspec.json.decode(body, type=Rhythm) == seen
     assert math.isfinite(seen.rate(1e-6))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,9 @@ import msgspec
 
 from pricecheck.age import Terms, due_wait, outlook, price_for
 from pricecheck.rhythm import Rhythm
+from pricecheck.rush import Rush
 from scripts.planner_bench import worlds
-from scripts.planner_bench.policies import POLICIES, AgeIndex, RoundRobin
+from scripts.planner_bench.policies import POLICIES, AgeIndex, RoundRobin, minute
 from scripts.planner_bench.run import WHOLE, Policy, Score, run
 from scripts.planner_bench.worlds import World
 
@@ -25,8 +27,11 @@ OURS: Final = "age index, learned"
 KNOWN: Final = "age index, rates known"
 WRONG: Final = "age index, rates wrong by 4"
 SPOILT: Final = "age index, rates wrong by 4 at first"
-MOMENTARY: Final = "age index, rates of the moment"
+FOLLOWED: Final = "by formula, a sale for ever, followed"
+UNFOLLOWED: Final = "by formula, a sale for ever, not followed"
+TOLD: Final = "age index, told of the sale"
 OPTIMUM: Final = "continuous optimum, rates known"
+LIMIT: Final = "the same, rates wrong by 4"
 SALE: Final = (worlds.SALE[0], worlds.SALE[1] + 1)
 
 _WRONG_FACTOR: Final = 4
@@ -60,8 +65,17 @@ def _world(kind: str, seed: int) -> World:
 def score(job: Job) -> Score:
     """Run a job."""
     world = _world(job.world, job.seed)
+    rates = list(world.rates)
     if job.policy == OPTIMUM:
-        return _optimum(world, job.budget)
+        return _by_formula(world, job.budget, rates)
+    if job.policy == LIMIT:
+        return _by_formula(world, job.budget, _wrong(rates, job.seed))
+    if job.policy == FOLLOWED:
+        return _by_formula(
+            _sped_up(world), job.budget, [rate * worlds.SALE_FACTOR for rate in rates]
+        )
+    if job.policy == UNFOLLOWED:
+        return _by_formula(_sped_up(world), job.budget, rates)
     return run(_policy(job, world), world, job.budget, job.window)
 
 
@@ -71,7 +85,7 @@ def _policy(job: Job, world: World) -> Policy:
         KNOWN: lambda: AgeIndex(world, job.budget, rates=rates),
         WRONG: lambda: AgeIndex(world, job.budget, rates=_wrong(rates, job.seed)),
         SPOILT: lambda: AgeIndex(world, job.budget, spoil=_spoil(job.seed)),
-        MOMENTARY: lambda: _Momentary(world, job.budget, rates=rates),
+        TOLD: lambda: _Told(world, job.budget, worlds.on_sale(job.world)),
         "round robin": lambda: RoundRobin(world, job.budget),
     }
     if job.policy in made:
@@ -95,26 +109,46 @@ def _spoil(seed: int) -> Callable[[Rhythm], Rhythm]:
     return spoil
 
 
-class _Momentary(AgeIndex):
-    """Told on the day of the sale, at each check, that rates are ten times as high."""
+class _Told(AgeIndex):
+    """Knows all rates, and of the sale as soon as it begins and ends: how much there is to gain."""
+
+    def __init__(self, world: World, budget: float, on_sale: Collection[str]) -> None:
+        super().__init__(world, budget, rates=list(world.rates))
+        for domain in on_sale:
+            self.planner._rushes[domain] = _Prophet()
 
     def seen(self, i: int, at: float, changes: list[float]) -> None:
-        assert self._rates is not None
-        factor = 10 if worlds.SALE[0] <= at < worlds.SALE[1] else 1
-        self.rhythms[i] = self.certain(self._rates[i] * factor)
+        """Let the planner know what time it is."""
+        self.rhythms[i] = msgspec.structs.replace(self.rhythms[i], minute=minute(at))
 
 
-def _optimum(world: World, budget: float) -> Score:
-    """Return what the best plan comes to, by formula, with the true rates of Poisson changes."""
+class _Prophet(Rush):
+    def observe(self, rhythm: Rhythm, rate: float) -> None:
+        on_sale = minute(worlds.SALE[0]) <= rhythm.minute < minute(worlds.SALE[1])
+        self.factor = float(worlds.SALE_FACTOR) if on_sale else 1.0
+
+
+def _by_formula(world: World, budget: float, believed: list[float]) -> Score:
+    """Return what the best plan for the rates that are believed comes to with the true ones.
+
+    By formula, of Poisson changes: nothing of a planner's own is in it.
+    """
     classes = [
-        (Terms(rate, weight), 1) for rate, weight in zip(world.rates, world.weights, strict=True)
+        (Terms(rate, weight), 1) for rate, weight in zip(believed, world.weights, strict=True)
     ]
     price = price_for(classes, budget)
-    found = outlook((terms, 1, due_wait(terms, price)) for terms, _ in classes)
+    found = outlook(
+        (Terms(rate, terms.weight), 1, due_wait(terms, price))
+        for rate, (terms, _) in zip(world.rates, classes, strict=True)
+    )
     nothing = math.nan
     return Score(
         found.right, 24 * found.age, 24 * found.delay, nothing, nothing, found.checks, nothing
     )
+
+
+def _sped_up(world: World) -> World:
+    return world._replace(rates=array("d", (rate * worlds.SALE_FACTOR for rate in world.rates)))
 
 
 def run_all(jobs: list[Job], say: Callable[[str], None]) -> dict[Job, Score]:

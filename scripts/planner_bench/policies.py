@@ -183,7 +183,7 @@ class AgeIndex:
         self._refill = refill
         self._cost = refill * _DAY_MINUTES / budget
         self._watches = [
-            Watch(f"B{i:09d}", "DE", weight, None, every_s)
+            Watch(f"B{i:09d}", world.domain(i), weight, None, every_s)
             for i, weight in enumerate(world.weights)
         ]
         self._numbers = {watch: i for i, watch in enumerate(self._watches)}
@@ -192,7 +192,7 @@ class AgeIndex:
             for i, at in enumerate(last)
         ]
         seen = (
-            Seen("DE", watch.asin, _ms(at), rhythm)
+            Seen(watch.domain, watch.asin, _ms(at), rhythm)
             for watch, at, rhythm in zip(self._watches, last, self.rhythms, strict=True)
         )
         self.planner = AdaptivePlanner(self._watches, seen, min_every_s=_FLOOR_S)
@@ -200,7 +200,7 @@ class AgeIndex:
     @staticmethod
     def certain(rate: float) -> Rhythm:
         """Return what one would remember of a history without end."""
-        return Rhythm(0, rate * 1e9, 1e9)
+        return Rhythm(minute(0), rate * 1e9, 1e9)
 
     def checks(self, budget: float) -> Iterator[tuple[float, int]]:
         """Ask the planner each minute, as the price task does."""

@@ -21,6 +21,7 @@ from scripts.planner_bench.worlds import MEDIAN_RATE, SIGMA
 
 SIZES: Final = (10_000, 100_000, 1_000_000)
 _NOW: Final = 1_800_000_000_000
+_MINUTE: Final = 8_000_000
 _PICKS: Final = 50_000
 _HOUR_MS: Final = 3_600_000
 _DOMAINS: Final = ("DE", "UK", "FR", "IT", "ES")
@@ -53,7 +54,7 @@ def _measure(size: int) -> Cost:
 
     def seen() -> Iterator[Seen]:
         for i, watch in enumerate(watches):
-            rhythm = Rhythm(0, rates[i % 1000] * 43, 43.0)
+            rhythm = Rhythm(_MINUTE, rates[i % 1000] * 43, 43.0)
             yield Seen(watch.domain, watch.asin, _NOW - i * span // size, rhythm, None)
 
     gc.collect()
@@ -86,7 +87,7 @@ def _pick(planner: AdaptivePlanner, rates: list[float], most: int, count: int) -
             if batch is None:
                 break
             for watch in batch.watches:
-                planner.learn(watch, Rhythm(0, rates[picked % 1000] * 43, 43.0), None)
+                planner.learn(watch, Rhythm(_MINUTE, rates[picked % 1000] * 43, 43.0), None)
                 picked += 1
             planner.done(batch.watches, now)
             spent.append((clock() - began) / len(batch.watches))

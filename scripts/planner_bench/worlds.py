@@ -19,12 +19,15 @@ from pricecheck.keepa.tables import PRICES
 HISTORY: Final = 90.0
 WARM_UP: Final = 5.0
 LENGTH: Final = 35.0
-SALE: Final = (15.0, 16.0)
+LONG: Final = (30.0, 40.0)
+"""The window of a run that has a half-life of the learner's memory for its warm-up."""
+SALE: Final = (5.0, 6.0)
 
 MEDIAN_RATE: Final = 0.25
 SIGMA: Final = 1.5
 
-_SALE_FACTOR: Final = 10
+SALE_FACTOR: Final = 10
+DOMAINS: Final = ("DE", "UK")
 _NIGHT: Final = 0.9
 _CLUSTER: Final = (2, 6)
 _HOUR: Final = 1 / 24
@@ -34,26 +37,44 @@ _RECORDED_STEP: Final = 5.0
 
 
 class World(NamedTuple):
-    """The products of one run: each one's true rate, weight, and the times of its changes."""
+    """The products of one run: each one's true rate, weight, and the times of its changes.
+
+    The products are of two marketplaces, one by one.
+    """
 
     rates: array[float]
     weights: array[float]
     changes: list[array[float]]
 
+    def domain(self, i: int) -> str:
+        """Return the marketplace of a product."""
+        return DOMAINS[i % len(DOMAINS)]
+
 
 def make(kind: str, count: int, seed: int) -> World:
-    """Make up a world: `poisson`, `bursts`, `day and night`, `sale`, or `weights`."""
+    """Make up a world: one of `_KINDS`; a run of `long` is as long as two more half-lives."""
     rng = random.Random(f"{kind} {seed}")
     rates = array("d", (rng.lognormvariate(math.log(MEDIAN_RATE), SIGMA) for _ in range(count)))
     weights = array("d", [1.0]) * count
     if kind == "weights":
         for i in range(0, count, 100):
             weights[i] = 10.0
-    return World(rates, weights, [_KINDS[kind](rate, rng) for rate in rates])
+    draw = _KINDS[kind]
+    return World(rates, weights, [draw[i % len(draw)](rate, rng) for i, rate in enumerate(rates)])
+
+
+def on_sale(kind: str) -> list[str]:
+    """Return the marketplaces that have a sales day in such a world."""
+    drawn = _KINDS[kind]
+    return [name for i, name in enumerate(DOMAINS) if drawn[i % len(drawn)] is _sale]
 
 
 def _poisson(rate: float, rng: random.Random) -> array[float]:
     return array("d", _arrivals(rate, -HISTORY, LENGTH, rng))
+
+
+def _long(rate: float, rng: random.Random) -> array[float]:
+    return array("d", _arrivals(rate, -HISTORY, LONG[1], rng))
 
 
 def _bursts(rate: float, rng: random.Random) -> array[float]:
@@ -82,19 +103,22 @@ def _day_and_night(rate: float, rng: random.Random) -> array[float]:
 
 
 def _sale(rate: float, rng: random.Random) -> array[float]:
-    """One day in the middle on which everything changes ten times as often."""
+    """One day in the middle on which the product changes ten times as often."""
     times = _arrivals(rate, -HISTORY, LENGTH, rng)
-    times += _arrivals(rate * (_SALE_FACTOR - 1), *SALE, rng)
+    times += _arrivals(rate * (SALE_FACTOR - 1), *SALE, rng)
     return array("d", sorted(times))
 
 
-_KINDS: Final[dict[str, Callable[[float, random.Random], array[float]]]] = {
-    "poisson": _poisson,
-    "weights": _poisson,
-    "bursts": _bursts,
-    "day and night": _day_and_night,
-    "sale": _sale,
+_KINDS: Final[dict[str, tuple[Callable[[float, random.Random], array[float]], ...]]] = {
+    "poisson": (_poisson,),
+    "weights": (_poisson,),
+    "bursts": (_bursts,),
+    "day and night": (_day_and_night,),
+    "sale everywhere": (_sale,),
+    "sale in one marketplace": (_poisson, _sale),
+    "long": (_long,),
 }
+"""How changes come, marketplace by marketplace."""
 
 
 def _arrivals(rate: float, begin: float, end: float, rng: random.Random) -> list[float]:
