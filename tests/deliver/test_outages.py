@@ -47,7 +47,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 def relays(addresses: dict[str, str], names: Names, outbox: Outbox) -> list[Relay]:
     """Return a relay for each server."""
-    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(4))
+    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(6))
     kafka = Kafka(brokers=(addresses["kafka"],))
     return [
         Relay(ElasticsearchSink(elastic, names), outbox),

@@ -77,6 +77,8 @@ async def test_topics_are_made_as_configured(
 
     peer = await sink.connect()
 
+    # A broker tells of new topics some time after it has made them.
+    await until(lambda: set(names.by_kind().values()) <= set(admin.list_topics(timeout=30).topics))
     topics = admin.list_topics(timeout=30).topics
     assert peer.startswith("Kafka at 127.0.0.1:")
     assert {len(topics[name].partitions) for name in names.by_kind().values()} == {2}
