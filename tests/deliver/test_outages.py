@@ -45,9 +45,13 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     services.run("stop")
 
 
-def relays(addresses: dict[str, str], names: Names, outbox: Outbox) -> list[Relay]:
+def relays(
+    addresses: dict[str, str], names: Names, outbox: Outbox, *, request_timeout: int = 30
+) -> list[Relay]:
     """Return a relay for each server."""
-    elastic = Elasticsearch(hosts=(addresses["elasticsearch"],), request_timeout=Duration(6))
+    elastic = Elasticsearch(
+        hosts=(addresses["elasticsearch"],), request_timeout=Duration(request_timeout)
+    )
     kafka = Kafka(brokers=(addresses["kafka"],))
     return [
         Relay(ElasticsearchSink(elastic, names), outbox),
@@ -131,7 +135,9 @@ async def test_a_server_that_fails_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     """kill -9, SIGSTOP, or a clean stop, ten times in the middle of a fast run."""
     addresses = own.run("start", "kafka", "elasticsearch")
-    several = relays(addresses, names, outbox)
+    # A freeze lasts until it is noticed: no longer than need be.
+    patience = 5 if fault == "freeze" else 30
+    several = relays(addresses, names, outbox, request_timeout=patience)
     [failing] = [relay for relay in several if relay.name == server]
     async with all_running(several):
         storing = await nursery.start(produce, outbox)
@@ -203,7 +209,7 @@ async def test_a_daemon_that_is_killed_again_and_again_loses_nothing(
         elasticsearch=f'hosts = ["{addresses["elasticsearch"]}"]',
         kafka=f'brokers = ["{addresses["kafka"]}"]',
     )
-    house.watch(f"B{number:09d}" for number in range(300))
+    house.watch(f"B{number:09d}" for number in range(2_000))  # more than can be delivered at once
 
     for _ in range(KILLS):
         with house.start() as daemon:
