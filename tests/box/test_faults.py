@@ -169,16 +169,26 @@ def own_disk(service: Service) -> Service:
 
 
 @pytest.mark.long
-def test_a_read_only_state_directory_is_told_and_used_once_it_is_mended(own_disk: Service) -> None:
-    """The start fails with path and reason; systemd tries again, and finds it writable."""
+@pytest.mark.parametrize(
+    ("broken", "reason", "mended"),
+    [
+        (f"mount -o remount,ro {STATE}", "Read-only", f"mount -o remount,rw {STATE}"),
+        (f"cat /dev/zero >{STATE}/filler || true", "full", f"rm {STATE}/filler"),
+    ],
+    ids=["read-only", "full"],
+)
+def test_a_state_directory_that_takes_nothing_is_told_and_used_once_it_is_mended(
+    own_disk: Service, broken: str, reason: str, mended: str
+) -> None:
+    """The start fails with path and reason; systemd tries again, until it can be written to."""
     box = own_disk.box
     own_disk.start()
     own_disk.systemctl("stop")
-    box.run("mount", "-o", "remount,ro", STATE)
+    box.run("sh", "-c", broken)
 
     failed = own_disk.systemctl("start", check=False)
-    journal = own_disk.wait_for_journal("Read-only file system")
-    box.run("mount", "-o", "remount,rw", STATE)
+    journal = own_disk.wait_for_journal(reason)
+    box.run("sh", "-c", mended)
 
     assert failed.returncode != 0
     assert "/var/lib/pricecheck" in journal
