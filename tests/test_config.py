@@ -450,6 +450,21 @@ def test_keepa_is_reached_by_https_or_on_this_machine(path: Path, url: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("exchange", "key"),
+    [
+        ("rates = { XAU = 1 }", "exchange.rates"),
+        ("rates = { USD = 0 }", "exchange.rates"),
+        ("rates = { EUR = 2 }", "exchange.rates.EUR"),
+        ('url = "ftp://bank.example"', "exchange.url"),
+        ('url = "bank.example"', "exchange.url"),
+    ],
+)
+def test_rates_that_can_not_be_right_are_refused(path: Path, exchange: str, key: str) -> None:
+    """And the address of no web server."""
+    assert key in refused(path, f"[exchange]\n{exchange}").message
+
+
+@pytest.mark.parametrize(
     ("listen", "place"),
     [
         ("127.0.0.1:8372", ("127.0.0.1", 8372)),

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "watch": "pricecheck.cli.watch",
     "plan": "pricecheck.cli.plan",
     "history": "pricecheck.cli.history",
+    "compare": "pricecheck.cli.compare",
     "deals": "pricecheck.cli.deals",
     "bestsellers": "pricecheck.cli.bestsellers",
     "report": "pricecheck.cli.report",

@@ -12,6 +12,8 @@ from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.spending import Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import Settings
+from pricecheck.exchange import FILE_NAME as RATES_FILE
+from pricecheck.exchange import keep_rates
 from pricecheck.keepa.client import KeepaClient
 from pricecheck.needs import prior_costs
 from pricecheck.outbox import Outbox
@@ -71,6 +73,10 @@ class Collectors:
         stall_after = config.stall_after * config.time.factor
         start = partial(self.supervisor.start, stall_after=stall_after)
         start("prices", self.prices.run)
+        if config.exchange.url is not None:
+            path = self.settings.state_directory() / RATES_FILE
+            keep = partial(keep_rates, url=config.exchange.url, path=path, time=config.time)
+            start("exchange", keep)
         for deals in config.deals:
             collect = partial(
                 collect_deals,

@@ -9,7 +9,7 @@ from typing import Final
 
 from pricecheck.config.sections import AlertRule, Config, Keepa, is_loopback
 from pricecheck.errors import ConfigError
-from pricecheck.keepa.tables import LEAST_OFFERS, MOST_OFFERS
+from pricecheck.keepa.tables import LEAST_OFFERS, MARKETPLACES, MOST_OFFERS
 
 
 def check_values(value: object, place: str) -> None:
@@ -50,9 +50,26 @@ def check(config: Config) -> None:
     _check_simulation(config)
     _check_sinks(config)
     _check_web(config)
+    _check_exchange(config)
     _check_rules(config)
     _check_alerts(config)
     _check_costs(config)
+
+
+def _check_exchange(config: Config) -> None:
+    exchange, currencies = config.exchange, {market.currency for market in MARKETPLACES}
+    if unknown := exchange.rates.keys() - currencies:
+        raise ConfigError(
+            f"exchange.rates: no marketplace is paid in {min(unknown)!r}",
+            remedy=f"known: {', '.join(sorted(currencies - {'EUR'}))}; each for one euro",
+        )
+    if exchange.rates.get("EUR", 1) != 1:
+        raise ConfigError("exchange.rates.EUR: a euro buys one euro", remedy="leave it out")
+    if exchange.url is not None and not re.match(r"https?://\w", exchange.url, re.ASCII):
+        raise ConfigError(
+            f"exchange.url: {exchange.url!r} is no address of a web server",
+            remedy="the example config names the European Central Bank's",
+        )
 
 
 def _check_web(config: Config) -> None:

@@ -146,6 +146,7 @@ def _known_keys(place: str) -> list[str]:
         "elasticsearch": sections.Elasticsearch,
         "kafka": sections.Kafka,
         "notify": sections.Notify,
+        "exchange": sections.Exchange,
         "web": sections.Web,
         "simulation": sections.Simulation,
     }

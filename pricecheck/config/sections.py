@@ -280,6 +280,17 @@ class Web(_Section, frozen=True, kw_only=True):
         return url.hostname or "", url.port
 
 
+class Exchange(_Section, frozen=True, kw_only=True):
+    """How prices of several currencies are compared: units of each that one euro buys.
+
+    `url` is where the European Central Bank's daily file is to be had (unset: not asked); `rates`
+    win over it.
+    """
+
+    url: _Text | None = None
+    rates: dict[str, Annotated[float, Meta(gt=0, le=1e9)]] = {}
+
+
 class Simulation(_Section, frozen=True, kw_only=True):
     """Time against a simulator: `time_factor` simulated seconds in each real one."""
 
@@ -304,6 +315,7 @@ class Config(_Section, frozen=True, kw_only=True):
     elasticsearch: Elasticsearch | None = None
     kafka: Kafka | None = None
     notify: Notify | None = None
+    exchange: Exchange = Exchange()
     web: Web | None = None
     simulation: Simulation | None = None
 

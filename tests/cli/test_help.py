@@ -18,6 +18,7 @@ COMMANDS = (
     "watch",
     "plan",
     "history",
+    "compare",
     "deals",
     "bestsellers",
     "report",
