@@ -1,4 +1,7 @@
-"""What keeps a task from its work: for status while it lasts, and twice for the log."""
+"""What keeps a task from its work: for status while it lasts, and its begin and end for the log.
+
+A warning is for people. Weather at Keepa, which passes by itself, becomes one when it lasts.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +31,30 @@ class Trouble:
         self.task = task
         self.reason: str | None = None  # of the last failure; None when there is no trouble
         self._failures = 0
+        self._waited_ms = 0
+        self._warned = False  # of this reason
 
     def begin(self, error: PricecheckError, *, paid_most_ms: int = _SHORT_MS) -> int:
         """Note a failure; return how many milliseconds to wait before the next try.
 
         After a call that was paid for all the same the waits grow up to `paid_most_ms`.
         """
-        asked_ms = (error.retry_after_ms if isinstance(error, KeepaError) else None) or _MINUTE_MS
+        own_ms = error.retry_after_ms if isinstance(error, KeepaError) else None
+        asked_ms = own_ms or _MINUTE_MS
         first_ms = asked_ms if asked_ms <= _SHORT_MS else _MINUTE_MS
         most_ms = min(max(asked_ms, _SHORT_MS), _LONG_MS)
         if isinstance(error, KeepaError) and error.was_charged:
             most_ms = max(most_ms, paid_most_ms)
         pause_ms = min(first_ms << min(self._failures, 16), most_ms)
         self._failures += 1
+        self._waited_ms += pause_ms
+        passes = own_ms is not None and own_ms <= _SHORT_MS and self._waited_ms < _SHORT_MS
         reason = redacted(str(error))
-        if reason != self.reason:
+        if reason != self.reason or not (passes or self._warned):
             self.reason = reason
-            log.warning(
+            self._warned = not passes
+            log.log(
+                logging.INFO if passes else logging.WARNING,
                 "collecting fails",
                 extra=kv(
                     task=self.task,
@@ -60,4 +70,5 @@ class Trouble:
         if self.reason is not None:
             log.info("collecting works again", extra=kv(task=self.task, failures=self._failures))
         self.reason = None
-        self._failures = 0
+        self._failures = self._waited_ms = 0
+        self._warned = False

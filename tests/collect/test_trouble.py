@@ -62,6 +62,32 @@ def test_a_success_ends_it() -> None:
     assert trouble.begin(errors.ServerError("500")) == 30_000
 
 
+@pytest.mark.parametrize(
+    ("error", "levels"),
+    [
+        (errors.UnreachableError("no route"), ["INFO", *[""] * 4, "WARNING", *[""] * 4]),
+        (errors.ServerError("500"), ["INFO", "", "", "WARNING", *[""] * 6]),
+        (errors.KeyRejectedError("400"), ["WARNING", *[""] * 9]),
+        (errors.RejectedError("400"), ["WARNING", *[""] * 9]),
+        (NoRefillError(), ["WARNING", *[""] * 9]),
+    ],
+)
+def test_what_passes_by_itself_is_a_warning_only_when_it_lasts(
+    caplog: pytest.LogCaptureFixture, error: PricecheckError, levels: list[str]
+) -> None:
+    """For five minutes; what a person has to mend is one at once. Each is said once."""
+    caplog.set_level("INFO")
+    trouble = Trouble("prices")
+
+    said = []
+    for _ in levels:
+        caplog.clear()
+        trouble.begin(error)
+        said.append("".join(one.levelname for one in caplog.records))
+
+    assert said == levels
+
+
 def test_the_same_reason_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """And its end, with how often it failed; another reason is said anew."""
     caplog.set_level("INFO")
@@ -74,6 +100,7 @@ def test_the_same_reason_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     trouble.end()
 
     said = [(one.getMessage(), one.__dict__["fields"]) for one in caplog.records]
+    assert [one.levelname for one in caplog.records] == ["INFO", "WARNING", "INFO"]
     assert [event for event, _ in said] == [*["collecting fails"] * 2, "collecting works again"]
     assert said[0][1] == {"task": "prices", "reason": "500", "remedy": "tried again", "again_s": 30}
     assert said[2][1] == {"task": "prices", "failures": 4}
