@@ -211,7 +211,7 @@ class TestReload:
     async def test_a_new_watchlist_and_config_are_taken(
         self, house: House, service: Service
     ) -> None:
-        """New products are checked, new tasks run, and what was checked is not checked again."""
+        """New products are checked, new rules hold, and what was checked is not checked again."""
         await service.serve()
         house.configure()
         house.watch(PRODUCTS)
@@ -219,7 +219,10 @@ class TestReload:
         with house.start() as daemon:
             await house.status_that(lambda now: now.totals.products == 5)
             house.watch([*PRODUCTS[1:], NEWCOMER])
-            house.configure(rest='[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n')
+            house.configure(
+                rest='[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n'
+                '[[alerts]]\nname = "any"\nwhat = "target"\nthreshold = 1000000\n'
+            )
             daemon.process.send_signal(signal.SIGHUP)
             await daemon.says("reloaded")
             await until(lambda: house.kept("bestseller") and NEWCOMER in house.checked())
@@ -228,6 +231,7 @@ class TestReload:
         assert status.watchlist.products == 5
         assert "bestsellers:DE:340843031" in {task.name for task in status.tasks}
         assert house.checked() == [*PRODUCTS, NEWCOMER]
+        assert [alert["asin"] for alert in house.kept("alert")] == [NEWCOMER]
         assert len(service.asked("token")) == 1
 
     @pytest.mark.parametrize("broken", ["config", "watchlist", "state directory"])

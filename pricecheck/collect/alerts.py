@@ -153,7 +153,7 @@ def find_alerts(
     found: list[Alert] = []
     remembered: dict[str, int] = {}
     for rule in rules:
-        if rule.what == "score" or not _applies(rule, watch.domain, watch.asin):
+        if not _is_for(rule, watch):
             continue
         steps = [_step(one) for one in lesson.changes if one.price_type == rule.price_type]
         facts = _facts(rule, watch, price, others)
@@ -224,6 +224,13 @@ def _is_event(rule: AlertRule) -> bool:
 
 def _applies(rule: AlertRule, domain: str, asin: str) -> bool:
     return (not rule.domains or domain in rule.domains) and (not rule.asins or asin in rule.asins)
+
+
+def _is_for(rule: AlertRule, watch: Watch) -> bool:
+    """Tell whether a rule says anything of a product."""
+    if rule.what == "score" or not _applies(rule, watch.domain, watch.asin):
+        return False
+    return rule.what != "target" or (rule.threshold or watch.target_price) is not None
 
 
 def _happens(rule: AlertRule, watch: Watch, step: Step, facts: Facts) -> bool:

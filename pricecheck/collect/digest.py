@@ -6,7 +6,8 @@ neighbours in the answer pass, and it goes to the dead letters with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,7 +20,7 @@ from pricecheck.config import AlertRule
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery, ProductsAnswer
 from pricecheck.keepa.tables import BY_CODE
-from pricecheck.outbox import Commit, DeadLetter, ProductState
+from pricecheck.outbox import Commit, ProductState
 from pricecheck.records import Alert, Deal, Record
 from pricecheck.watchlist import Watch
 
@@ -52,68 +53,67 @@ def digest_products(
     the check is ours, because the planner goes by it.
     """
     at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
-    records: list[Record] = []
-    states: list[ProductState] = []
-    lessons: list[Lesson] = []
-    letters: list[DeadLetter] = []
-    alerts: list[Alert] = []
-    awaited = {watch.asin: watch for watch in watches}
-    domain = next(iter(awaited.values())).domain
-
-    def set_aside(bad: wire.Misfit) -> None:
-        letters.append(dead_letter("product", domain, bad, at_ms))
-        watch = by_asin.get(bad.asin or "")
-        if watch is not None:
-            states.append(_state(watch, now_ms, known.get(watch.asin)))
-
-    by_asin = dict(awaited)
-    for bad in answer.misfits:
-        set_aside(bad)
-        awaited.pop(bad.asin or "", None)
-    taught: list[tuple[wire.Product, Lesson]] = []
-    for product in answer.products:
-        watch = awaited.pop(product.asin, None)
-        if watch is None:
-            continue  # not asked for, or there twice
-        try:
-            lesson = learn(
-                product,
-                watch,
-                BY_CODE[domain],
-                known.get(product.asin),
-                query=query,
-                observed_ms=at_ms,
-                lookback_s=lookback_s,
-            )
-        except Exception as error:  # noqa: BLE001  # a record's border
-            set_aside(_misfit(product, error))
-        else:
-            taught.append((product, lesson))
-    # Only now, for a rule may ask which of several products is the cheapest.
+    asked = {watch.asin: watch for watch in watches}
+    domain = next(iter(asked.values())).domain
+    learn_one = partial(
+        learn, market=BY_CODE[domain], query=query, observed_ms=at_ms, lookback_s=lookback_s
+    )
+    taught, bad = _learn_each(answer, asked, known, learn_one)
+    # Alerts only now, for a rule may ask which of several products is the cheapest.
     now_known = {asin: one for asin, one in known.items() if one is not None}
     now_known |= {lesson.asin: lesson.known for _, lesson in taught}
+    records: list[Record] = []
+    lessons: list[Lesson] = []
+    alerts: list[Alert] = []
     for product, lesson in taught:
-        watch = by_asin[product.asin]
+        watch, before = asked[lesson.asin], known.get(lesson.asin)
         try:
-            rang, told = find_alerts(rules, watch, known.get(product.asin), lesson, now_known)
+            rang, told = find_alerts(rules, watch, before, lesson, now_known)
             deals = derived.find(lesson.price, lesson) if lesson.price else []
             rang += [alert for deal in deals for alert in find_deal_alerts(rules, deal)]
             new = _records(lesson, deals, rang)
         except Exception as error:  # noqa: BLE001  # a record's border
-            set_aside(_misfit(product, error))
+            bad.append(_misfit(product, error))
             continue
         records += new
         alerts += rang
         remembered = msgspec.structs.replace(lesson.known, told=told)
         lessons.append(msgspec.structs.replace(lesson, known=remembered))
-        states.append(_state(watch, now_ms, remembered))
-    for watch in awaited.values():
-        before = known.get(watch.asin) or Known()
-        gone = msgspec.structs.replace(before, absent="not in Keepa's answer")
-        lessons.append(Lesson(watch.asin, None, [], gone))
-        states.append(_state(watch, now_ms, gone))
-    commit = Commit(records=tuple(records), states=tuple(states), dead_letters=tuple(letters))
+    met = {lesson.asin for lesson in lessons} | {one.asin for one in bad}
+    for asin in asked.keys() - met:
+        gone = msgspec.structs.replace(known.get(asin) or Known(), absent="not in Keepa's answer")
+        lessons.append(Lesson(asin, None, [], gone))
+    after = {one.asin: known.get(one.asin) for one in bad if one.asin in asked}
+    after |= {lesson.asin: lesson.known for lesson in lessons}
+    commit = Commit(
+        records=tuple(records),
+        states=tuple(_state(asked[asin], now_ms, one) for asin, one in after.items()),
+        dead_letters=tuple(dead_letter("product", domain, one, at_ms) for one in bad),
+    )
     return Digest(commit, lessons, alerts)
+
+
+def _learn_each(
+    answer: ProductsAnswer,
+    asked: Mapping[str, Watch],
+    known: Mapping[str, Known | None],
+    learn_one: Callable[..., Lesson],
+) -> tuple[list[tuple[wire.Product, Lesson]], list[wire.Misfit]]:
+    """Return what each product asked for teaches, and those that can't be read."""
+    taught: list[tuple[wire.Product, Lesson]] = []
+    bad = list(answer.misfits)
+    awaited = asked.keys() - {one.asin for one in bad}
+    for product in answer.products:
+        if product.asin not in awaited:
+            continue  # not asked for, or there twice
+        awaited.remove(product.asin)
+        try:
+            lesson = learn_one(product, asked[product.asin], known=known.get(product.asin))
+        except Exception as error:  # noqa: BLE001  # a record's border
+            bad.append(_misfit(product, error))
+        else:
+            taught.append((product, lesson))
+    return taught, bad
 
 
 def _records(lesson: Lesson, deals: Iterable[Deal], alerts: Iterable[Alert]) -> list[Record]:
