@@ -66,6 +66,10 @@ async def take_snapshot(
             f"{watchlist.missing_a_day:,.0f} tokens a day are missing to check each product within "
             "its `every`: the heaviest come first; see `pricecheck plan`"
         )
+    notes += [
+        f"prices on {domain} change {factor:.0f} times as often as usual: more checks go there"
+        for domain, factor in sorted(watchlist.rushes.items())
+    ]
     if watchlist.bad_lines:
         notes.append(f"{watchlist.bad_lines} watchlist lines skipped")
     return Snapshot(

@@ -70,6 +70,7 @@ class WatchlistState(msgspec.Struct, frozen=True):
     changes: int  # price changes found, since the last (re)load
     budget_a_day: float | None = None  # tokens for product checks; None with fixed intervals
     missing_a_day: float = 0.0  # tokens by which it is too small to hold each `every`
+    rushes: dict[str, float] = {}  # how many times as often as usual prices change, by domain
 
 
 class StoreState(msgspec.Struct, frozen=True):

@@ -116,6 +116,20 @@ class TestSnapshot:
         assert state.store.bytes > 0
         assert msgspec.json.decode(msgspec.json.encode(state), type=Snapshot) == state
 
+    async def test_a_sales_day_is_a_note(
+        self, collectors: Collectors, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which marketplace, and how many times as often as usual its prices change."""
+        calm = collectors.prices.state(0)
+        rush = msgspec.structs.replace(calm, rushes={"UK": 7.9})
+        monkeypatch.setattr(collectors.prices, "state", lambda bad_lines: rush)
+
+        state = await taken(collectors, outbox)
+
+        assert calm.rushes == {}
+        assert state.health == "ok"
+        assert any("prices on UK change 8 times as often" in note for note in state.notes)
+
     @pytest.mark.parametrize(
         ("ailing", "reason"),
         [

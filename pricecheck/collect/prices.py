@@ -116,6 +116,7 @@ class PriceCollector:
             changes=self._changes,
             budget_a_day=round(settled.budget, 1) if settled else None,
             missing_a_day=round(settled.shortfall, 1) if settled else 0.0,
+            rushes=self._planner.rushes if isinstance(self._planner, AdaptivePlanner) else {},
         )
 
     def _plan(self) -> Planner | AdaptivePlanner:
