@@ -194,7 +194,7 @@ def _summarise(plan: _Plan, now: Forecast) -> None:
     )
     for extras, size in plan.sizes.items():
         cost = plan.costs[extras]
-        click.echo(f"asked      {extras.name}, {_tokens(cost)} a check, of {size:,} products")
+        click.echo(f"asked      of {size:,}: {extras.name}, {_tokens(cost)} a check")
     click.echo(
         f"fixed      {now.need:,.0f} tokens a day for every product at its own interval: "
         f"{_share(now.share)} of the budget"
@@ -350,7 +350,8 @@ class _Reason:
         terms = self.terms
         if self.rhythm:
             learned = (
-                f"{self.rhythm.changes:.1f} in {self.rhythm.days:.1f} days, the recent ones first"
+                f"{self.rhythm.changes:.1f} in {self.rhythm.days:.1f} days, "
+                f"lately {self.rhythm.recent_changes:.1f} in {self.rhythm.recent_days:.1f}"
             )
         else:
             learned = "nothing is known of it yet; so it is with the others"

@@ -73,8 +73,8 @@ async def test_extras_are_priced_where_they_are_asked_for(home: Path, run: Run) 
     whole, one = await run("plan"), await run("plan", ASIN)
     found = json.loads((await run("plan", "--json")).stdout)
 
-    assert "offers=20, 13 tokens a check, of 2 products" in whole.stdout
-    assert "plain, 1 token a check, of 2 products" in whole.stdout
+    assert "of 2: offers=20, 13 tokens a check" in whole.stdout
+    assert "of 2: plain, 1 token a check" in whole.stdout
     assert re.search(r"as configured +7 ", whole.stdout)
     assert found["now"]["need"] == 4 * (13 + 13 + 1 + 1)
     assert found["asked"] == {"offers=20": 2, "plain": 2}
