@@ -142,6 +142,7 @@ def test_an_alert_says_what_happened_and_when() -> None:
         (rule("stock"), [-1, 5_000], [5_000]),
         # Records: the first look tells the present one, where the price ever moved.
         (rule("low"), [5_000, 4_990, 4_950, 6_000, 4_900], [4_950, 4_900]),
+        (rule("low"), [-1, 5_000, 4_900], [4_900]),
         (rule("high"), [5_000, 5_010, 5_050, 4_000, 5_101], [5_050, 5_101]),
     ],
 )

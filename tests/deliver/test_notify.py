@@ -250,6 +250,18 @@ async def test_no_part_of_an_address_is_shown(
         assert word not in shown
 
 
+async def test_even_a_host_may_be_the_secret() -> None:
+    """As Telegram's address has its token there: what Apprise calls it is taken out."""
+    address = f"json://127.0.0.1:9/{SECRET}"
+    sink = NotifySink(Service("phone", address), AT_ONCE, time=TimeScale())
+
+    with pytest.raises(SinkBusyError, match="Connection error") as caught:
+        await sink.send(stored(ring(1)))
+
+    assert "127.0.0.1" not in str(caught.value)
+    assert logs.redacted(f"POST /{SECRET} failed") == "POST /*** failed"
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
