@@ -294,8 +294,9 @@ class Outbox:
     def retry(self, source: str, kind: str, id_: str) -> bool:
         """Put a dead letter back at the end of the outbox; return False when there is none.
 
-        Every relay delivers it again, which is harmless; an alert rings again. Where the outbox holds the record still,
-        its body is taken, for that is at least as new. Raises InputError for a letter of Keepa's.
+        Every relay delivers it again, which is harmless; but an alert rings again. Where the outbox
+        holds the record still, its body is taken, for that is at least as new. Raises InputError
+        for a letter of Keepa's.
         """
         if source == "keepa":
             raise InputError(
