@@ -134,8 +134,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     title: str | None
     rule: str
-    what: str  # target, drop, rise, low, high, stock or score
-    against: str | None = None  # of a drop or rise: last, avg30 or avg90
+    what: str  # target, drop, rise, low, high, stock, spread or score
+    against: str | None = None  # of a drop or rise: last, avg30 or avg90; of a spread: where
     price_type: str
     changed_at: str  # when the price became this, or the deal began
     observed_at: str

@@ -329,6 +329,8 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
                 ('what = "drop"\nthreshold = -1', "alerts[0].threshold", "-1"),
                 ('what = "stock"\nthreshold = 5', "alerts[0].threshold", "stock has none"),
                 ('what = "target"\nthreshold = "5%"', "alerts[0].threshold", "a share of what"),
+                ('what = "spread"', "alerts[0]", "threshold is missing"),
+                ('what = "spread"\nthreshold = 20', "alerts[0].threshold", "is a share"),
                 ('what = "low"\nagainst = "avg30"', "alerts[0].against", "drop and rise"),
                 ('what = "low"\nmargin = 51', "alerts[0].margin", "<= 50"),
                 ('what = "low"\nprice_type = "RATING"', "alerts[0].price_type", "RATING"),

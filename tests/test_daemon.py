@@ -188,6 +188,28 @@ class TestEnd:
         assert [metric["operation"] for metric in metrics] == ["product"]
 
 
+class TestAlerts:
+    async def test_a_spread_between_marketplaces_rings(
+        self, house: House, service: Service
+    ) -> None:
+        """Once the second of them is known; with the rates of the config."""
+        await service.serve()
+        house.configure(
+            exchange="rates = { GBP = 0.001 }",
+            rest='[[alerts]]\nname = "arbitrage"\nwhat = "spread"\nthreshold = "20%"\n',
+        )
+        lines = "".join(f"{PRODUCTS[0]},{domain}\n" for domain in ("DE", "UK"))
+        (house.directory / "watchlist.csv").write_text("asin,domain\n" + lines)
+
+        with house.start():
+            await house.status_that(lambda now: now.totals.products == 2)
+            await until(lambda: house.kept("alert"))
+
+        (alert,) = house.kept("alert")
+        assert {alert["domain"], alert["against"]} == {"DE", "UK"}
+        assert (alert["rule"], alert["what"]) == ("arbitrage", "spread")
+
+
 class TestPage:
     async def test_a_browser_sees_what_is_known_now(self, house: House, service: Service) -> None:
         """Products, tasks and all, while the daemon runs; and the key nowhere."""

@@ -14,15 +14,18 @@ Pure functions. What they promise:
   upside down. The bound of low and high is what was told last, and at first the record of all
   time, so that neither is ever armed anew.
 - A drop or rise against the last price and a return to stock are events: each rings.
+- A spread rings when the price changes and is then by the threshold below or above that of another
+  marketplace, in one currency; again when the spread has grown by `margin` points, and anew once it
+  has been that far under the threshold. That the other's price changes is told by its own check.
 - No offer is no price: it neither rings nor arms.
 - An average is Keepa's own of the day of the check, not of the change.
 - `cheapest` rings only while no other product of the rule costs as little.
 - An alert's id is made of product, rule and time of change, and the first of an id stands. So the
   same is never told twice, whatever is judged again.
 
-What is remembered of a rule is one number a product, in the product's state: the price told last,
-or that it is armed. It goes by what the rule says and not by its name; a rule that says something
-else has a first look.
+What is remembered of a rule is one number a product, in the product's state: the price told last
+(of a spread the tenths of a per cent), or that it is armed. It goes by what the rule says and not
+by its name; a rule that says something else has a first look.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from pricecheck.collect.abroad import Abroad
 from pricecheck.collect.products import Known, Lesson
 from pricecheck.config import AlertRule
 from pricecheck.keepa.tables import BY_CODE, SERIES
@@ -55,6 +59,7 @@ class Rung(NamedTuple):
 
     step: Step
     reference: int | None
+    place: str | None = None  # the other marketplace of a spread
 
 
 class Facts(NamedTuple):
@@ -64,6 +69,7 @@ class Facts(NamedTuple):
     reference: int | None = None  # the target, the average, or the record of all time until now
     has_moved: bool = False  # the price has ever been another
     rival: int | None = None  # the lowest price of the others, where only the cheapest rings
+    abroad: Mapping[str, int] = {}  # for a spread: what it costs in the other marketplaces
 
     def allows(self, price: int) -> bool:
         """Tell whether no other product costs as little."""
@@ -79,6 +85,8 @@ def _judge(
     """
     if rule.what in ("low", "high"):
         return _judge_record(rule, told, steps, facts)
+    if rule.what == "spread":
+        return _judge_spread(rule, told, steps, facts.abroad)
     if facts.bound is None:
         return [], told
     rung: list[Rung] = []
@@ -118,6 +126,29 @@ def _judge_record(
     return rung, told
 
 
+def _judge_spread(
+    rule: AlertRule, told: int | None, steps: Iterable[Step], abroad: Mapping[str, int]
+) -> tuple[list[Rung], int | None]:
+    """Do so for a spread: remembered is the last one told, in tenths of a per cent."""
+    rung: list[Rung] = []
+    bound, margin = 10 * float(rule.threshold or 0), 10 * rule.margin
+    for step in steps:
+        if not step.new or not abroad:
+            continue
+        told = ARMED if told is None else told
+        spreads = {
+            place: round(1000 * (max(step.new, there) / min(step.new, there) - 1))
+            for place, there in abroad.items()
+        }
+        place = max(spreads, key=lambda one: (spreads[one], one))
+        if spreads[place] >= bound and (told == ARMED or spreads[place] >= told + margin > told):
+            rung.append(Rung(step, abroad[place], place))
+            told = spreads[place]
+        elif spreads[place] < bound - margin:
+            told = ARMED
+    return rung, told
+
+
 def _is_beyond(rule: AlertRule, price: int, bound: float, slack: float = 0.0) -> bool:
     """Tell whether a price has come to a bound, or is not farther from it than so many per cent."""
     if _falls(rule):
@@ -138,10 +169,12 @@ def find_alerts(
     before: Known | None,
     lesson: Lesson,
     others: Mapping[str, Known],
+    abroad: Abroad,
 ) -> tuple[list[Alert], dict[str, int]]:
     """Return what rings for a product, and what to remember of each rule with a bound.
 
-    `others` is what is known of the products that a rule with `cheapest` names.
+    `others` is what is known of the products that a rule with `cheapest` names, `abroad` of the
+    same product elsewhere.
     """
     price, known = lesson.price, lesson.known
     if price is None or known.since is None:
@@ -156,7 +189,7 @@ def find_alerts(
         if not _is_for(rule, watch):
             continue
         steps = [_step(one) for one in lesson.changes if one.price_type == rule.price_type]
-        facts = _facts(rule, watch, price, others)
+        facts = _facts(rule, watch, price, others, abroad)
         # A price type may be new to us, as when its offers were not bought before: with it comes
         # a history, as with a first check.
         is_new = before is None or rule.price_type not in before.prices
@@ -245,8 +278,12 @@ def _happens(rule: AlertRule, watch: Watch, step: Step, facts: Facts) -> bool:
     return step.new <= bound if _falls(rule) else step.new >= bound
 
 
-def _facts(rule: AlertRule, watch: Watch, price: Price, others: Mapping[str, Known]) -> Facts:
+def _facts(
+    rule: AlertRule, watch: Watch, price: Price, others: Mapping[str, Known], abroad: Abroad
+) -> Facts:
     """Gather what a rule goes by beside the changes."""
+    if rule.what == "spread":
+        return Facts(abroad=abroad.offers(rule, watch.domain, watch.asin))
     bound: float | None = None
     reference: int | None = None
     if rule.what == "target":
@@ -327,7 +364,7 @@ def _alert(rule: AlertRule, watch: Watch, price: Price, rung: Rung) -> Alert:
         title=price.title,
         rule=rule.name,
         what=rule.what,
-        against=rule.against if rule.what in ("drop", "rise") else None,
+        against=rule.against if rule.what in ("drop", "rise") else rung.place,
         price_type=SERIES[rule.price_type].name,
         changed_at=rung.step.at,
         observed_at=price.timestamp,

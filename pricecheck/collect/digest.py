@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from pricecheck.collect.abroad import Abroad
 from pricecheck.collect.alerts import find_alerts, find_deal_alerts
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.misfits import dead_letter
@@ -25,6 +26,7 @@ from pricecheck.records import Alert, Deal, Record
 from pricecheck.watchlist import Watch
 
 _WHOLE: Final = ProductQuery()
+_NOWHERE: Final = Abroad()
 
 
 class Digest(msgspec.Struct, frozen=True):
@@ -45,10 +47,12 @@ def digest_products(
     derived: DerivedDeals,
     query: ProductQuery = _WHOLE,
     rules: Sequence[AlertRule] = (),
+    abroad: Abroad = _NOWHERE,
 ) -> Digest:
     """Learn from each product of an answer; never raises for what is in the answer.
 
-    `known` is what was known of these products, and of the mates that the alert rules ask for.
+    `known` is what was known of these products, and of the mates that the alert rules ask for;
+    `abroad` of the same products in other marketplaces.
     The time of observation is the server's own, `now_ms` only where it tells none; the time of
     the check is ours, because the planner goes by it.
     """
@@ -68,7 +72,7 @@ def digest_products(
     for product, lesson in taught:
         watch, before = asked[lesson.asin], known.get(lesson.asin)
         try:
-            rang, told = find_alerts(rules, watch, before, lesson, now_known)
+            rang, told = find_alerts(rules, watch, before, lesson, now_known, abroad)
             deals = derived.find(lesson.price, lesson) if lesson.price else []
             rang += [alert for deal in deals for alert in find_deal_alerts(rules, deal)]
             new = _records(lesson, deals, rang)

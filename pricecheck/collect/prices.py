@@ -17,6 +17,7 @@ import trio
 from pricecheck import config
 from pricecheck.adaptive import AdaptivePlanner, Seen
 from pricecheck.bucket import NoRefillError, TooExpensiveError
+from pricecheck.collect.abroad import Abroad, others_to_look_at
 from pricecheck.collect.alerts import mates
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
@@ -26,6 +27,7 @@ from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.economy import Settlement
 from pricecheck.errors import PricecheckError
+from pricecheck.exchange import Rates
 from pricecheck.extras import Extras
 from pricecheck.keepa.client import ProductsAnswer
 from pricecheck.keepa.errors import KeepaError, RejectedError
@@ -63,8 +65,12 @@ class PriceCollector:
         concurrency: int,
         others: Callable[[Mapping[str, float]], float] = lambda _: 0.0,
         rules: Sequence[config.AlertRule] = (),
+        rates: Callable[[], Rates] = Rates,
     ) -> None:
-        """`others` tells what the other tasks spend, tokens a minute, at given costs."""
+        """`others` tells what the other tasks spend, tokens a minute, at given costs.
+
+        `rates` reads the exchange rates of the moment, in a thread.
+        """
         self.trouble = Trouble("prices")
         self._watches = watches
         self._spender = spender
@@ -77,6 +83,8 @@ class PriceCollector:
         self._soon_ms = min(_MINUTE_MS, min(shortest_s, prices.min_every) * 1000 // 15)
         self._others = others
         self._rules = rules
+        self._rates = rates
+        self._domains = frozenset(watch.domain for watch in watches)
         self._extras = profiles(watches)
         self._planner: Planner | AdaptivePlanner = Planner((), {})
         self._promised = 0.0  # tokens for what was picked and is not yet reserved
@@ -244,6 +252,8 @@ class PriceCollector:
                     derived=self._derived,
                     query=query,
                     rules=self._rules,
+                    # Only now, for the same product may have been checked elsewhere meanwhile.
+                    abroad=self._look_abroad(domain, asins),
                 )
                 digests.append(digest)
                 return digest.commit
@@ -262,6 +272,21 @@ class PriceCollector:
                 learned = lesson.known
                 watch = by_asin[lesson.asin]
                 self._planner.learn(watch, learned.rhythm, learned.current_price)
+
+    def _look_abroad(self, domain: str, asins: Sequence[str]) -> Abroad:
+        """Read what the same products cost elsewhere, where a rule asks for that."""
+        others = others_to_look_at(self._rules, domain, self._domains)
+        if not others:
+            return Abroad()
+        known = {
+            other: {
+                asin: one
+                for asin, body in self._outbox.states(other, asins).items()
+                if (one := recall(body)) is not None
+            }
+            for other in others
+        }
+        return Abroad(known, self._rates())
 
     @contextmanager
     def _promise(self, operation: str, units: int) -> Iterator[Callable[[], None]]:

@@ -13,7 +13,7 @@ from pricecheck.collect.spending import Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import Settings
 from pricecheck.exchange import FILE_NAME as RATES_FILE
-from pricecheck.exchange import keep_rates
+from pricecheck.exchange import keep_rates, read_rates
 from pricecheck.keepa.client import KeepaClient
 from pricecheck.needs import prior_costs
 from pricecheck.outbox import Outbox
@@ -63,6 +63,7 @@ class Collectors:
             concurrency=config.keepa.concurrency,
             others=config.others_a_minute,
             rules=config.alert_rules,
+            rates=partial(read_rates, settings),
         )
         self.troubles = [self.prices.trouble]
 

@@ -130,6 +130,10 @@ def _check_alerts(config: Config) -> None:
             )
         if least is not None and least.percent and rule.what in ("target", "score"):
             raise ConfigError(f"{place}.threshold: a share of what?", remedy="write a plain number")
+        if least is not None and rule.what == "spread" and not least.percent:
+            raise ConfigError(
+                f"{place}.threshold: a spread is a share", remedy='write one such as "20%"'
+            )
         if rule.against != "last" and rule.what not in ("drop", "rise"):
             raise ConfigError(f"{place}.against: is for drop and rise", remedy="leave it out")
         if rule.cheapest and (len(rule.asins) < 2 or not _falls(rule)):
@@ -146,6 +150,7 @@ def _falls(rule: AlertRule) -> bool:
 _MEASURED: Final = {
     "drop": 'say by how much: threshold = "15%", or an amount',
     "rise": 'say by how much: threshold = "15%", or an amount',
+    "spread": 'say by how much: threshold = "20%"',
     "score": "say from which score on, 1 to 100: threshold = 70",
 }
 

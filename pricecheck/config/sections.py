@@ -149,12 +149,13 @@ class AlertRule(_Section, frozen=True, kw_only=True):
     """What to be told of, and of which products; collect/alerts.py says when a rule rings.
 
     `threshold` is the price of a target (unset: the watchlist's), by how much a price has to drop
-    or rise (an amount, or a share such as "15%"), or the least score. Amounts are in the
+    or rise (an amount, or a share such as "15%"), the least score, or the least share that lies
+    between two marketplaces. Amounts are in the
     marketplace's currency.
     """
 
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9 _-]{0,39}$")]
-    what: Literal["target", "drop", "rise", "low", "high", "stock", "score"]
+    what: Literal["target", "drop", "rise", "low", "high", "stock", "spread", "score"]
     threshold: Threshold | None = None
     against: Literal["last", "avg30", "avg90"] = "last"
     price_type: PriceTypeName = PriceTypeName("NEW")

@@ -67,6 +67,8 @@ _EN: Final = _Words(
         "low": "lowest price of all time",
         "high": "highest price of all time",
         "stock": "back in stock",
+        "spread below": "{share} below amazon.{other}, where it is {reference}",
+        "spread above": "{share} above amazon.{other}, where it is {reference}",
         "stock AMAZON": "sold by Amazon itself again",
         "score": "a deal of score {score}, {share} below the usual {reference}",
     },
@@ -94,6 +96,8 @@ _DE: Final = _Words(
         "low": "niedrigster Preis aller Zeiten",
         "high": "höchster Preis aller Zeiten",
         "stock": "wieder lieferbar",
+        "spread below": "{share} unter amazon.{other}, dort {reference}",
+        "spread above": "{share} über amazon.{other}, dort {reference}",
         "stock AMAZON": "wieder von Amazon selbst verkauft",
         "score": "Angebot mit {score} Punkten, {share} unter den üblichen {reference}",
     },
@@ -173,11 +177,14 @@ def _details(same: Sequence[Alert], words: _Words, voice: Voice) -> str:
 
 def _happened(alert: Alert, words: _Words) -> str:
     """Say why a rule rang."""
-    keys = (f"{alert.what} {alert.against}", f"{alert.what} {alert.price_type}", alert.what)
+    side = "below" if (alert.change_percent or 0) < 0 else "above"
+    kinds = (alert.against, alert.price_type, side)
+    keys = (*(f"{alert.what} {kind}" for kind in kinds), alert.what)
     sentence = next(words.happened[key] for key in keys if key in words.happened)
     reference = alert.reference_price
     return sentence.format(
         reference="-" if reference is None else _price(reference, alert.currency, words),
+        other=BY_CODE[alert.against].tld if alert.against in BY_CODE else "",
         share=_percent(abs(alert.change_percent or 0), words),
         score=f"{alert.deal_score or 0:.0f}",
     )

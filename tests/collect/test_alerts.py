@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricecheck.collect.abroad import Abroad
 from pricecheck.collect.alerts import ARMED, find_deal_alerts, mates
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import digest_products
@@ -58,6 +59,7 @@ class Shop:
         self.kind = kind
         self.bodies: dict[str, bytes] = {}
         self.averages: dict[str, int] = {}
+        self.abroad = Abroad()
 
     def check(self, *paths: Sequence[int]) -> list[Alert]:
         """Check products with these prices so far, an hour each; what was known is read back."""
@@ -72,6 +74,7 @@ class Shop:
             derived=DerivedDeals(),
             query=ProductQuery(),
             rules=self.rules,
+            abroad=self.abroad,
         )
         assert digest.commit.dead_letters == ()
         self.bodies |= {state.asin: state.body for state in digest.commit.states}

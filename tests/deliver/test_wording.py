@@ -104,6 +104,16 @@ STOCK: dict[str, Any] = {"what": "stock", "old_price": None, "reference_price": 
             "Highest price of all time",
             "Höchster Preis aller Zeiten",
         ),
+        (
+            {"what": "spread", "against": "UK", "reference_price": 6_000, "old_price": None},
+            "0.0 % below amazon.co.uk, where it is €60.00",
+            "0,0 % unter amazon.co.uk, dort 60,00 €",
+        ),
+        (
+            RISE | {"what": "spread", "against": "FR", "old_price": None},
+            "25.0 % above amazon.fr, where it is €40.00",
+            "25,0 % über amazon.fr, dort 40,00 €",
+        ),
         (STOCK, "Back in stock", "Wieder lieferbar"),
         (
             STOCK | {"price_type": "AMAZON"},
