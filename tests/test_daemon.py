@@ -192,21 +192,24 @@ class TestAlerts:
     async def test_a_spread_between_marketplaces_rings(
         self, house: House, service: Service
     ) -> None:
-        """Once the second of them is known; with the rates of the config."""
+        """When the second of them comes to be known; with the rates of the config."""
         await service.serve()
         house.configure(
             exchange="rates = { GBP = 0.001 }",
             rest='[[alerts]]\nname = "arbitrage"\nwhat = "spread"\nthreshold = "20%"\n',
         )
-        lines = "".join(f"{PRODUCTS[0]},{domain}\n" for domain in ("DE", "UK"))
-        (house.directory / "watchlist.csv").write_text("asin,domain\n" + lines)
+        watchlist = house.directory / "watchlist.csv"
+        watchlist.write_text(f"asin,domain\n{PRODUCTS[0]},DE\n")
 
-        with house.start():
-            await house.status_that(lambda now: now.totals.products == 2)
+        with house.start() as daemon:
+            await house.status_that(lambda now: now.totals.products == 1)
+            with watchlist.open("a") as lines:
+                lines.write(f"{PRODUCTS[0]},UK\n")
+            daemon.process.send_signal(signal.SIGHUP)
             await until(lambda: house.kept("alert"))
 
         (alert,) = house.kept("alert")
-        assert {alert["domain"], alert["against"]} == {"DE", "UK"}
+        assert (alert["domain"], alert["against"]) == ("UK", "DE")
         assert (alert["rule"], alert["what"]) == ("arbitrage", "spread")
 
 

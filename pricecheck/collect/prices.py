@@ -252,7 +252,7 @@ class PriceCollector:
                     derived=self._derived,
                     query=query,
                     rules=self._rules,
-                    # Only now, for the same product may have been checked elsewhere meanwhile.
+                    # Now, for the same product may have been checked elsewhere meanwhile.
                     abroad=self._look_abroad(domain, asins),
                 )
                 digests.append(digest)
