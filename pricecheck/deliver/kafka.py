@@ -224,7 +224,7 @@ class KafkaSink:
             if name in self._topics.values() and len(topic.partitions) != self._settings.partitions
         ]
         brokers = ", ".join(f"{one.host}:{one.port}" for one in found.brokers.values())
-        return self._largest_messages(admin), notes, brokers
+        return self._largest_messages(admin, missing), notes, brokers
 
     def _last_write(self, topic: str) -> int | None:
         admin = self._admin()
@@ -271,8 +271,11 @@ class KafkaSink:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
 
-    def _largest_messages(self, admin: AdminClient) -> dict[str, int]:
-        """Ask each topic's limit; whoever may not ask, or can't, gets the brokers' default."""
+    def _largest_messages(self, admin: AdminClient, made: set[str]) -> dict[str, int]:
+        """Ask each topic's limit; whoever may not ask, or can't, gets the brokers' default.
+
+        A broker may not know of a topic yet that we have just made: its limit is ours.
+        """
         topics = [ConfigResource(ResourceType.TOPIC, name) for name in self._topics.values()]
         found: dict[str, int] = {}
         patient_until = time.monotonic() + ANSWERS_WITHIN_S
@@ -282,7 +285,8 @@ class KafkaSink:
                 settings = answer.result(max(0.0, patient_until - time.monotonic()))
                 found[resource.name] = int(settings["max.message.bytes"].value)
             except (KafkaException, KeyError, TimeoutError):
-                found[resource.name] = _BROKERS_DEFAULT_MAX
+                default = _ROOM if resource.name in made else _BROKERS_DEFAULT_MAX
+                found[resource.name] = default
         return found
 
     def _send(self, producer: Producer, batch: Sequence[Stored]) -> Receipt:

@@ -33,6 +33,9 @@ FIRST_PAUSE_S: Final = 0.25
 # Knocking costs next to nothing, and a sink that is back should not wait.
 LONGEST_PAUSE_AWAY_S: Final = 2.0
 LONGEST_PAUSE_BUSY_S: Final = 30.0
+WARN_AFTER_S: Final = 60.0
+"""A sink that is away is a matter for people when it has been away for so long."""
+
 CLOSE_WITHIN_S: Final = 5.0
 
 
@@ -57,6 +60,8 @@ class Relay:
         self._delivered = self._refused = self._failures = 0
         self._pause = FIRST_PAUSE_S
         self._trouble: str | None = None
+        self._trouble_since = 0.0
+        self._warned = False  # of this trouble
         self._told: set[str] = set()  # the sink's notes that are in the log already
         self._last_error: str | None = None
         self._last_error_at: float | None = None
@@ -217,18 +222,25 @@ class Relay:
         self._state = before
 
     def _note_error(self, error: SinkError | DiskFullError) -> None:
-        said = redacted(str(error))
-        self._last_error, self._last_error_at = said, trio.current_time()
-        if said != self._trouble:
-            self._trouble = said
+        said, now = redacted(str(error)), trio.current_time()
+        self._last_error, self._last_error_at = said, now
+        if self._trouble is None:
+            self._trouble_since = now
+        lasts = self._trouble_since + WARN_AFTER_S * self._time.factor
+        # A sink that restarts is no matter for a person.
+        passes = isinstance(error, SinkAwayError) and now < lasts
+        if said != self._trouble or not (passes or self._warned):
+            self._trouble, self._warned = said, not passes
+            level = logging.INFO if passes else logging.WARNING
             remedy = error.remedy or None
-            log.warning("not delivering", extra=kv(relay=self.name, error=error.message, do=remedy))
+            extra = kv(relay=self.name, error=error.message, do=remedy)
+            log.log(level, "not delivering", extra=extra)
 
     def _note_success(self) -> None:
         self._pause = FIRST_PAUSE_S
         self._state = "idle"
         if self._trouble is not None:
-            self._trouble = None
+            self._trouble, self._warned = None, False
             log.info("delivering again", extra=kv(relay=self.name, sink=self._peer))
 
     def _in(self, seconds: float) -> float:

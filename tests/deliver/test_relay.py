@@ -404,12 +404,25 @@ async def test_no_secret_reaches_dead_letters_log_or_status(
     assert status.last_error == "no ***"
 
 
-async def test_an_outage_is_two_lines_in_the_log(
-    outbox: Outbox, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("outage", "levels"),
+    [
+        ([AWAY] * 5, ["INFO"]),
+        ([AWAY] * 200, ["INFO", "WARNING"]),
+        ([BUSY] * 5, ["WARNING"]),
+        ([BUSY] * 200, ["WARNING"]),
+    ],
+)
+async def test_an_outage_is_few_lines_in_the_log(
+    outbox: Outbox,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    outage: list[Any],
+    levels: list[str],
 ) -> None:
-    """However long it lasts: one when it begins and one when it is over."""
+    """One when it begins and one when it is over, and a warning as soon as it needs a person."""
     fill(outbox, 1)
-    relay = Relay(ScriptedSink(*[AWAY] * 40, None), outbox)
+    relay = Relay(ScriptedSink(*outage, None), outbox)
 
     with caplog.at_level(logging.INFO, logger="pricecheck.deliver"):
         async with running(relay):
@@ -417,7 +430,8 @@ async def test_an_outage_is_two_lines_in_the_log(
             await trio.sleep(1)
 
     said = _events(caplog.records)
-    assert said.count("not delivering") == 1
+    told = [one.levelname for one in caplog.records if one.getMessage() == "not delivering"]
+    assert told == levels
     assert said.count("delivering again") == 1
 
 
