@@ -187,7 +187,7 @@ class AdaptivePlanner:
             if out.line is not None:
                 usual = out.line.terms.rate / self._factors.get(watch.domain, 1.0)
                 self._rushes[watch.domain].observe(rhythm, usual)
-        line = self._line_for(watch, rhythm, price)
+        line = self._line_for(watch, rhythm, nearness(price, watch.target_price))
         line.size += 1
         if out.line is not None:
             out.line.size -= 1
@@ -198,7 +198,7 @@ class AdaptivePlanner:
         for watch in watches:
             line = self._out.pop(watch).line
             if line is None:
-                line = self._line_for(watch, None, None)
+                line = self._line_for(watch, None, 1.0)
                 line.size += 1
             line.append(watch, now)
 
@@ -244,30 +244,27 @@ class AdaptivePlanner:
         for watch in watches:
             waiting[watch.domain][watch.asin] = watch
             self._size += 1
-        # Columns, for a million rows of objects would weigh more than all the rest.
+        # Columns of few bytes: a million rows of objects would weigh more than all the rest.
         known: list[Watch] = []
-        checked, prices = array("q"), array("q")
-        remembered = array("d")
+        checked, near, rhythms = array("q"), array("f"), array("f")
         for one in seen:
             found = waiting[one.domain].pop(one.asin, None)
             if found is not None:
-                rhythm = one.rhythm or _NOTHING
+                _, changes, days, _, *recent = msgspec.structs.astuple(one.rhythm or _NOTHING)
                 known.append(found)
                 checked.append(one.checked_at)
-                prices.append(-1 if one.price is None else one.price)
-                remembered.extend(msgspec.structs.astuple(rhythm))
+                near.append(nearness(one.price, found.target_price))
+                rhythms.extend((changes, days, *recent))
         for domain, unknown in waiting.items():
             for watch in unknown.values():
                 self._kind(domain, watch.extras, first=True).put_new(watch)
         waiting.clear()
         self._latest = max(checked, default=0)
-        width = len(_NOTHING.__struct_fields__)
-        self._changes = math.fsum(remembered[1::width])
-        self._days = math.fsum(remembered[2::width])
+        self._changes, self._days = math.fsum(rhythms[::5]), math.fsum(rhythms[1::5])
         for i, watch in enumerate(known):
-            price = prices[i] if prices[i] >= 0 else None
-            _, changes, days, _, *recent = remembered[i * width : (i + 1) * width]
-            line = self._line_for(watch, Rhythm(0, changes, days, 0, *recent), price)
+            changes, days, *recent = rhythms[5 * i : 5 * i + 5]
+            rhythm = Rhythm(0, changes, days, 0, *recent)
+            line = self._line_for(watch, rhythm, near[i])
             line.size += 1
             line.fill(watch, checked[i])
         for line in self._lines:
@@ -279,9 +276,9 @@ class AdaptivePlanner:
             kind = self._kinds[domain, extras, first] = Kind()
         return kind
 
-    def _line_for(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> Line:
+    def _line_for(self, watch: Watch, rhythm: Rhythm | None, near: float) -> Line:
         rate = (rhythm or _NOTHING).rate(self.prior)
-        weight = watch.weight * nearness(price, watch.target_price)
+        weight = watch.weight * near
         rate_step = round(math.log2(rate) * _STEPS)
         weight_step = round(math.log2(weight) * _STEPS)
         key = (watch.domain, watch.extras, rate_step, weight_step, watch.every_s)

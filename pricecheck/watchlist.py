@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -99,12 +100,16 @@ def load(
     watches: list[Watch] = []
     bad: list[BadLine] = []
     bad_count = 0
-    first_lines: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    numbers = array("L")  # of each watch's line; a million ints as objects would leave a hole
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    first_lines: dict[tuple[str, str], int] = {}  # filled only as far as a duplicate needs it
     for number, text in lines:
         try:
             watch = parse_cells(fields(_cells(text, layout.delimiter, width)), default)
-            first_line = first_lines[watch.domain].setdefault(watch.asin, number)
-            if first_line != number:
+            if watch.asin in known[watch.domain]:
+                for i in range(len(first_lines), len(watches)):
+                    first_lines[watches[i].domain, watches[i].asin] = numbers[i]
+                first_line = first_lines[watch.domain, watch.asin]
                 raise InputError(f"{watch.domain} {watch.asin} is already on line {first_line}")
         except InputError as error:
             bad_count += 1
@@ -112,6 +117,8 @@ def load(
                 bad.append(BadLine(number, text[:_TEXT_KEPT], str(error)))
         else:
             watches.append(watch)
+            numbers.append(number)
+            known[watch.domain].add(watch.asin)
     if strict and bad:
         raise _refuse(path, bad, bad_count)
     return Watchlist(tuple(watches), tuple(bad), bad_count)

@@ -43,12 +43,12 @@ def measure() -> Iterator[Row]:
 
 def _run(home: Path, what: str) -> Iterator[Row]:
     with daemon(home) as running:
-        yield _memory(running, f"{_PRODUCTS:,} {what} products, at READY", "VmRSS")
+        ready = f"{_PRODUCTS:,} {what} products, at READY after {running.ready_s:.1f} s"
+        yield _memory(running, ready, "VmRSS")
         while ask(home / "state").totals.products < _CHECKED:
             time.sleep(0.2)
         yield _memory(running, f"  after {_CHECKED:,} checks", "VmRSS")
-        peak_mb = running.memory_mb("VmHWM")
-        yield Row("  peak memory", f"{peak_mb:.0f} MB", f"ready after {running.ready_s:.1f} s")
+        yield _memory(running, "  peak", "VmHWM")
 
 
 def _memory(running: Daemon, name: str, field: str) -> Row:
