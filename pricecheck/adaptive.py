@@ -139,6 +139,8 @@ class AdaptivePlanner:
         stale = self._take_rushes() or not 0 <= now - self._solved_ms < _SOLVE_EVERY_MS
         stale = stale or _moved(purse.budget, self._settled.budget)
         if stale:
+            for line in self._lines if self._factors else ():
+                self._hurry(line)
             self._reach = self._bend()
         bend = self._reach * (1 - 2 * self._fullness())
         if stale:
@@ -185,8 +187,7 @@ class AdaptivePlanner:
         if rhythm is not None:
             self._observe(rhythm)
             if out.line is not None:
-                usual = out.line.terms.rate / self._factors.get(watch.domain, 1.0)
-                self._rushes[watch.domain].observe(rhythm, usual)
+                self._rushes[watch.domain].observe(rhythm, out.line.rate)
         line = self._line_for(watch, rhythm, nearness(price, watch.target_price))
         line.size += 1
         if out.line is not None:
@@ -285,7 +286,7 @@ class AdaptivePlanner:
         line = self._lines_by_terms.get(key)
         if line is None:
             terms = Terms(
-                rate=2 ** (rate_step / _STEPS) * self._factors.get(watch.domain, 1.0),
+                rate=2 ** (rate_step / _STEPS),
                 weight=2 ** (weight_step / _STEPS),
                 cost=self._cost(watch.extras),
                 floor=min(self._min_every_s, watch.every_s) / _DAY_S,
@@ -294,6 +295,9 @@ class AdaptivePlanner:
             kind = self._kind(watch.domain, watch.extras, first=False)
             line = Line(kind, len(self._lines), watch.domain, watch.extras, terms)
             line.wait_ms = self._wait_ms(terms)
+            if self._factors.get(watch.domain, 1.0) > 1:
+                self._hurry(line)
+                line.wait_ms = self._wait_ms(line.terms)
             self._lines.append(line)
             self._lines_by_terms[key] = line
         return line
@@ -377,18 +381,19 @@ class AdaptivePlanner:
                 self._solved_ms = -_SOLVE_EVERY_MS
 
     def _take_rushes(self) -> bool:
-        """Plan with as many times the usual rates as changes are seen; tell whether that is new."""
+        """Tell whether a marketplace has begun, changed or ended a rush since this was asked."""
         moved = False
         for domain, rush in self._rushes.items():
-            before = self._factors.get(domain, 1.0)
-            if _moved(rush.factor, before, _RUSH_STEP):
+            if _moved(rush.factor, self._factors.get(domain, 1.0), _RUSH_STEP):
                 self._factors[domain] = rush.factor
                 moved = True
-                for line in self._lines:
-                    if line.domain == domain:
-                        rate = line.terms.rate * rush.factor / before
-                        line.terms = msgspec.structs.replace(line.terms, rate=rate)
         return moved
+
+    def _hurry(self, line: Line) -> None:
+        """Plan a line with as many times its usual rate as its marketplace has seen in its wait."""
+        rate = line.rate * self._rushes[line.domain].speed(line.wait_ms / _DAY_MS)
+        if rate != line.terms.rate:
+            line.terms = msgspec.structs.replace(line.terms, rate=rate)
 
     def _wait_ms(self, terms: Terms) -> int:
         wait = due_wait(self._settled.bounded(terms), self._price)

@@ -32,6 +32,7 @@ class Line:
         "extras",
         "kind",
         "number",
+        "rate",
         "size",
         "terms",
         "wait_ms",
@@ -43,6 +44,7 @@ class Line:
         self.domain = domain
         self.extras = extras
         self.terms = terms
+        self.rate = terms.rate  # the usual one, where that of the terms is of a rush
         self.size = 0  # with those that are out
         self.wait_ms = 0
         self._times = array("q")

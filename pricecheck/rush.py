@@ -31,6 +31,9 @@ _ENDS: Final = 1.4
 """A sale is noticed at so many times the usual changes, and over under the second figure: what
 comes and goes with the hours of the day is none."""
 
+_NOTICED_AFTER: Final = 1 / 24
+"""By so many days a rush is older than its notice."""
+
 _DAY: Final = 24 * 60
 
 
@@ -39,6 +42,7 @@ class Rush:
 
     def __init__(self) -> None:
         self.factor = 1.0  # 1 unless more than usual
+        self.days = 0.0  # for how long it has been more
         self._minute = 0
         self._seen = self._expected = 0.0
         self._usually_seen = self._usually_expected = 0.0
@@ -57,4 +61,10 @@ class Rush:
         self._usually_expected = self._usually_expected * usually_kept + expected * share
         usual = (_PRIOR + self._usually_seen) / (_PRIOR + self._usually_expected)
         ratio = (_PRIOR + self._seen) / (_PRIOR + self._expected * usual)
-        self.factor = ratio if ratio >= (_BEGINS if self.factor == 1 else _ENDS) else 1.0
+        lasts = self.factor > 1
+        self.factor = ratio if ratio >= (_ENDS if lasts else _BEGINS) else 1.0
+        self.days = self.days + passed / _DAY if lasts and self.factor > 1 else 0.0
+
+    def speed(self, wait: float) -> float:
+        """Return the factor over the last so many days: of a longer wait only the rush counts."""
+        return 1 + (self.factor - 1) * min(1.0, (self.days + _NOTICED_AFTER) / wait)

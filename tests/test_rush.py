@@ -71,3 +71,22 @@ def test_rates_that_are_believed_wrong_are_no_sale_for_long() -> None:
     later = watch(rush, 1, lambda at: 3.0, since=3)
 
     assert set(later[-1000:]) == {1.0}
+
+
+def test_of_a_long_wait_only_the_rush_counts() -> None:
+    """What is checked each five days was not in a rush for most of them."""
+    rush = Rush()
+    watch(rush, 2, lambda at: 1.0)
+    watch(rush, 0.5, lambda at: 10.0, since=2)
+
+    assert rush.speed(wait=0.1) == rush.factor > 5
+    assert 1.4 < rush.speed(wait=5.0) < 0.3 * rush.factor
+    assert 0.3 < rush.days < 0.5
+
+
+def test_without_a_rush_nothing_is_hurried() -> None:
+    """However long or short the wait."""
+    rush = Rush()
+    watch(rush, 1, lambda at: 1.0)
+
+    assert {rush.speed(wait) for wait in (0.01, 1.0, 100.0)} == {1.0}

@@ -124,8 +124,10 @@ class _Told(AgeIndex):
 
 class _Prophet(Rush):
     def observe(self, rhythm: Rhythm, rate: float) -> None:
-        on_sale = minute(worlds.SALE[0]) <= rhythm.minute < minute(worlds.SALE[1])
+        began = minute(worlds.SALE[0])
+        on_sale = began <= rhythm.minute < minute(worlds.SALE[1])
         self.factor = float(worlds.SALE_FACTOR) if on_sale else 1.0
+        self.days = (rhythm.minute - began) / 1440 if on_sale else 0.0
 
 
 def _by_formula(world: World, budget: float, believed: list[float]) -> Score:
