@@ -1,4 +1,4 @@
-"""The page, served to browsers on this machine: read-only, made anew for each that asks.
+"""The page, served to browsers on this machine: read-only, and never older than its request.
 
 A server of few words, one request a connection. Whoever asks by a name that is not this machine's
 is refused, or any website could have a visitor's browser read the page for it (DNS rebinding).
@@ -55,11 +55,7 @@ async def serve(
         ) from None
     log.info("page served", extra=kv(at=f"http://{host}:{listeners[0].socket.getsockname()[1]}/"))
     heartbeat.expect(math.inf, "listening")
-    one_at_a_time = trio.Lock()
-
-    async def page() -> str:
-        async with one_at_a_time:
-            return await make()
+    page = shared(make)
 
     async def answer(stream: trio.SocketStream) -> None:
         # A browser waits in real time.
@@ -70,7 +66,28 @@ async def serve(
     await trio.serve_listeners(answer, listeners)
 
 
-async def _converse(stream: trio.SocketStream, page: Callable[[], Awaitable[str]]) -> None:
+def shared(make: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[bytes]]:
+    """Make one page at a time, for all who asked before it was begun.
+
+    So that many browsers, or one that reloads again and again, cost no more than two.
+    """
+    one_at_a_time = trio.Lock()
+    begun = 0
+    last = (0, b"")  # which one it is, and the page
+
+    async def page() -> bytes:
+        nonlocal begun, last
+        before = begun
+        async with one_at_a_time:
+            if last[0] <= before:
+                begun = number = begun + 1
+                last = (number, (await make()).encode())
+            return last[1]
+
+    return page
+
+
+async def _converse(stream: trio.SocketStream, page: Callable[[], Awaitable[bytes]]) -> None:
     http = h11.Connection(h11.SERVER)
     try:
         asked = await _receive(http, stream)
@@ -79,26 +96,25 @@ async def _converse(stream: trio.SocketStream, page: Callable[[], Awaitable[str]
         status = _judge(asked)
     except h11.RemoteProtocolError:
         asked, status = None, HTTPStatus.BAD_REQUEST
-    body = f"{status.value} {status.phrase}\n"
+    content = f"{status.value} {status.phrase}\n".encode()
     if status is HTTPStatus.OK:
         try:
-            body = await page()
+            content = await page()
         except StoreError as error:
-            status, body = HTTPStatus.SERVICE_UNAVAILABLE, str(error)
+            status, content = HTTPStatus.SERVICE_UNAVAILABLE, str(error).encode()
         except Exception:
             # Nobody could be answered again if this ended the listening.
             log.exception("no page")
-            status, body = HTTPStatus.INTERNAL_SERVER_ERROR, "see the daemon's log"
+            status, content = HTTPStatus.INTERNAL_SERVER_ERROR, b"see the daemon's log"
     kind = "html" if status is HTTPStatus.OK else "plain"
-    content = body.encode()
     headers = [*_HEADERS, ("Content-Type", f"text/{kind}; charset=utf-8")]
     headers.append(("Content-Length", str(len(content))))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers.append(("Allow", "GET, HEAD"))
     head = http.send(h11.Response(status_code=status.value, headers=headers)) or b""
-    if asked is not None and asked.method == b"HEAD":
-        content = b""
-    await stream.send_all(head + content)
+    await stream.send_all(head)
+    if asked is None or asked.method != b"HEAD":
+        await stream.send_all(content)
 
 
 async def _receive(http: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:

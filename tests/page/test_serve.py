@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from pricecheck.errors import ConfigError, StoreError
-from pricecheck.page.serve import serve
+from pricecheck.page.serve import serve, shared
 from pricecheck.supervisor import Heartbeat
 from tests.daemons import free_port
 
@@ -53,31 +54,75 @@ async def test_a_browser_gets_the_page(served: Serve) -> None:
     assert answer.headers["x-frame-options"] == "DENY"
 
 
-async def test_the_page_is_made_anew_for_each(served: Serve) -> None:
-    """One after the other, so that many browsers cost no more at once than one."""
-    made: list[int] = []
-    busy = 0
+async def test_the_page_is_made_anew_for_who_asks_later(served: Serve) -> None:
+    """Nobody gets one that was begun before he asked."""
+    made: list[str] = []
 
     async def make() -> str:
-        nonlocal busy
-        busy += 1
-        made.append(busy)
-        await trio.sleep(0.01)
-        busy -= 1
+        made.append("page")
         return str(len(made))
 
     client = await served(make)
-    found: list[str] = []
+
+    assert [(await client.get("/")).text for _ in range(3)] == ["1", "2", "3"]
+
+
+async def test_fifty_browsers_at_once_cost_two_pages() -> None:
+    """The first one's, and one for all who asked while that was made."""
+    made: list[trio.Event] = []
+
+    async def make() -> str:
+        made.append(trio.Event())
+        number = len(made)
+        await made[-1].wait()
+        return str(number)
+
+    page = shared(make)
+    found: list[bytes] = []
 
     async def ask() -> None:
-        found.append((await client.get("/")).text)
+        found.append(await page())
 
     async with trio.open_nursery() as browsers:
-        for _ in range(3):
+        browsers.start_soon(ask)
+        await wait_all_tasks_blocked()
+        for _ in range(49):
             browsers.start_soon(ask)
+        await wait_all_tasks_blocked()
+        made[0].set()
+        await wait_all_tasks_blocked()
+        made[1].set()
 
-    assert sorted(found) == ["1", "2", "3"]
-    assert made == [1, 1, 1]
+    assert sorted(found) == [b"1", *(49 * [b"2"])]
+
+
+async def test_who_leaves_takes_no_page_from_the_others() -> None:
+    """The next one's is made instead, and no more than that."""
+    made = 0
+
+    async def make() -> str:
+        nonlocal made
+        made += 1
+        if made == 1:
+            await trio.sleep_forever()
+        return str(made)
+
+    page = shared(make)
+    found: list[bytes] = []
+
+    async def ask() -> None:
+        found.append(await page())
+
+    async with trio.open_nursery() as stay, trio.open_nursery() as leave:
+        leave.start_soon(ask)
+        await wait_all_tasks_blocked()
+        for _ in range(20):
+            leave.start_soon(ask)
+            stay.start_soon(ask)
+        await wait_all_tasks_blocked()
+        leave.cancel_scope.cancel()
+
+    assert found == 20 * [b"2"]
 
 
 async def test_head_tells_the_length_only(served: Serve) -> None:
