@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from pricecheck.deliver.wording import Language, price
+from pricecheck.deliver.wording import Language, one_line, price
 from pricecheck.records import Deal
 
 _WORDS: Final = {
@@ -68,7 +68,7 @@ def _summary(deals: Sequence[Deal], count: int, language: Language) -> str:
 
 
 def _name(deal: Deal) -> str:
-    return deal.title or deal.asin
+    return one_line(deal.title or deal.asin)
 
 
 def _facts(deal: Deal, language: Language) -> str:

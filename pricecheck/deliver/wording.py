@@ -144,12 +144,17 @@ def price(minor: int, currency: str, language: Language) -> str:
     return _price(minor, currency, _LANGUAGES[language])
 
 
+def one_line(text: str) -> str:
+    """Return a text without what would break its line, command a terminal or turn it around."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _marked(told: Message, voice: Voice) -> Message:
     return told._replace(title=f"SIMULATED: {told.title}") if voice.simulated else told
 
 
 def _headline(alert: Alert, words: _Words) -> str:
-    name = alert.title or alert.asin
+    name = one_line(alert.title or alert.asin)
     if len(name) > _TITLE:
         name = name[: _TITLE - 1].rstrip() + "…"
     now = alert.new_price

@@ -107,6 +107,19 @@ async def test_the_report_lists_the_best_deals_in_markdown(run: Run, keep: Keep)
     ]
 
 
+@pytest.mark.parametrize("form", ["markdown", "html"])
+async def test_a_title_makes_no_line_of_its_own_in_the_report(
+    run: Run, keep: Keep, form: str
+) -> None:
+    """Nor turns the text around."""
+    keep([deal(1, title="A\n# B\u202e").record()])
+
+    done = await run("deals", "--report", "--format", form)
+
+    assert "A # B" in done.stdout.replace("\\", "")
+    assert "\u202e" not in done.stdout
+
+
 async def test_the_report_is_html_when_asked_for(run: Run, keep: Keep, home: Path) -> None:
     """With titles that can't break it, and in the language that was set."""
     configure(home, 'language = "de"\n')

@@ -185,6 +185,23 @@ def test_a_long_title_is_cut() -> None:
     assert told.title.endswith("…")
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Keyboard\nhttps://phish.example\r\n",
+        "\x1b[31mKeyboard\0 https://phish.example",
+        "\u202eKeyboard\u2069 https://phish.example\u2028",
+    ],
+)
+def test_a_title_is_one_line(title: str) -> None:
+    """Nothing in it passes for a line of ours, commands a terminal or turns the text around."""
+    told = message([alert(title=title)], Voice())
+
+    assert told.title.startswith("€49.99: ")
+    assert told.title.isprintable()
+    assert "Keyboard https://phish.example" in told.title
+
+
 def test_what_is_simulated_says_so() -> None:
     """Nobody is to run to the shop for a price that was made up."""
     voice = Voice(simulated=True)
