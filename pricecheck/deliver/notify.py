@@ -51,6 +51,9 @@ _NAMED: Final = re.compile(
     r"(?:(?P<name>[a-z0-9][a-z0-9_-]{0,30})=)?(?P<url>(?P<scheme>\w+)://\S+)"
 )
 
+_BETWEEN: Final = re.compile(r",*\s+|,+(?=(?:[\w-]+=)?\w+://)|,+$")
+"""A comma ends an address only where another begins, for it may be part of one."""
+
 Form: TypeAlias = Literal["text", "markdown", "html"]
 
 _decode = msgspec.json.Decoder(Alert).decode
@@ -68,12 +71,12 @@ class Service(msgspec.Struct, frozen=True):
 
 
 def read_services(text: str) -> list[Service]:
-    """Read addresses apart by space or lines; `phone=ntfys://...` names one, # is a comment.
+    """Read addresses apart by space, lines or commas; `phone=ntfys://...` names one, # comments.
 
     One without a name is called by its scheme. Raises ConfigError, without showing any.
     """
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    words = " ".join(lines).split()
+    words = [word for word in _BETWEEN.split(" ".join(lines)) if word]
     services: list[Service] = []
     for number, word in enumerate(words, start=1):
         found = _NAMED.fullmatch(word)

@@ -268,6 +268,7 @@ async def test_even_a_host_may_be_the_secret() -> None:
         ("ntfys://ntfy.sh/topic", ["ntfys"]),
         ("phone=ntfys://ntfy.sh/topic\n# a comment\n\ndesk=json://h/?a=b", ["phone", "desk"]),
         ("ntfys://a/b json://c tgram://1:2/3/", ["ntfys", "json", "tgram"]),
+        ("phone=json://a/?to=b,c,desk=json://d, json://e,", ["phone", "desk", "json"]),
         ("", []),
     ],
 )
