@@ -87,7 +87,7 @@ def parse(document: bytes) -> Rates:
             for each in cubes
             if "currency" in each.attrib
         }
-    except (ElementTree.ParseError, StopIteration, KeyError, ValueError):
+    except (ElementTree.ParseError, StopIteration, LookupError, ValueError):
         raise ExchangeError("it is not the bank's daily file") from None
     whole = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", day) and rates
     if not whole or not all(0 < rate < 1e9 for rate in rates.values()):

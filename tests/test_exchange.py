@@ -94,6 +94,7 @@ def test_the_bank_s_file_is_read() -> None:
         DOCUMENT.replace(b"2026-11-24", b"today"),
         DOCUMENT.replace(b"currency", b"money"),
         DOCUMENT[:200],
+        b"<?xml version='1.0' encoding='klingon'?><a/>",
     ],
 )
 def test_anything_else_is_refused(document: bytes) -> None:
