@@ -26,7 +26,7 @@ import trio
 
 from pricecheck import logs
 from pricecheck.config import Notify
-from pricecheck.deliver.sink import Limits, Receipt, SinkBusyError
+from pricecheck.deliver.sink import Limits, Receipt, SinkUnsureError
 from pricecheck.deliver.wording import Message, Voice, message
 from pricecheck.errors import ConfigError
 from pricecheck.outbox import Stored
@@ -125,7 +125,7 @@ class NotifySink:
         return str(self._service[0].service_name)
 
     async def send(self, batch: Sequence[Stored]) -> Receipt:
-        """Tell of all alerts of a batch in one message. Raises SinkBusyError."""
+        """Tell of all alerts of a batch in one message. Raises SinkUnsureError."""
         refused: dict[int, str] = {}
         alerts: list[Alert] = []
         for place, stored in enumerate(batch):
@@ -140,7 +140,7 @@ class NotifySink:
         return Receipt(refused=refused)
 
     async def tell(self, told: Message, form: Form = "text") -> None:
-        """Send a message now. Raises SinkBusyError, with the service's reason.
+        """Send a message now. Raises SinkUnsureError, with the service's reason.
 
         Cancelled or out of time, the message may still arrive.
         """
@@ -152,7 +152,7 @@ class NotifySink:
         if patience.cancelled_caught:
             reason = f"no answer within {ANSWER_WITHIN_S:.0f} s"
         if reason is not None:
-            raise SinkBusyError(reason)
+            raise SinkUnsureError(reason)
 
     async def close(self) -> None:
         """Nothing is kept open between two messages."""

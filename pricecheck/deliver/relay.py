@@ -15,7 +15,14 @@ from typing import Final
 
 import trio
 
-from pricecheck.deliver.sink import Receipt, Sink, SinkAwayError, SinkBusyError, SinkError
+from pricecheck.deliver.sink import (
+    Receipt,
+    Sink,
+    SinkAwayError,
+    SinkBusyError,
+    SinkError,
+    SinkUnsureError,
+)
 from pricecheck.deliver.state import RelayState, RelayStatus
 from pricecheck.logs import kv, redacted
 from pricecheck.outbox import Commit, DeadLetter, DiskFullError, Outbox, Stored
@@ -33,6 +40,7 @@ FIRST_PAUSE_S: Final = 0.25
 # Knocking costs next to nothing, and a sink that is back should not wait.
 LONGEST_PAUSE_AWAY_S: Final = 2.0
 LONGEST_PAUSE_BUSY_S: Final = 30.0
+LONGEST_PAUSE_UNSURE_S: Final = 300.0
 WARN_AFTER_S: Final = 60.0
 """A sink that is away is a matter for people when it has been away for so long."""
 
@@ -133,7 +141,8 @@ class Relay:
                 self._peer = await self._sink.connect()
             except SinkError as error:
                 await self._back_off(error, heartbeat)
-        log.info("sink connected", extra=kv(relay=self.name, sink=self._peer))
+        if self._trouble is None:  # or it is told when a batch has got through
+            log.info("sink connected", extra=kv(relay=self.name, sink=self._peer))
         for note in sorted(set(self._sink.notes) - self._told):
             self._told.add(note)
             log.warning("sink differs", extra=kv(relay=self.name, note=note))
@@ -209,8 +218,7 @@ class Relay:
                 return
 
     async def _back_off(self, error: SinkError | DiskFullError, heartbeat: Heartbeat) -> None:
-        away = isinstance(error, SinkAwayError)
-        longest = min(self._pause, LONGEST_PAUSE_AWAY_S if away else LONGEST_PAUSE_BUSY_S)
+        longest = min(self._pause, _longest_pause(error))
         self._pause = 2 * longest
         self._note_error(error)
         self._failures += 1
@@ -246,3 +254,9 @@ class Relay:
     def _in(self, seconds: float) -> float:
         """Return the trio time in so many real seconds: a sink's time is never simulated."""
         return trio.current_time() + seconds * self._time.factor
+
+
+def _longest_pause(error: SinkError | DiskFullError) -> float:
+    if isinstance(error, SinkAwayError):
+        return LONGEST_PAUSE_AWAY_S
+    return LONGEST_PAUSE_UNSURE_S if isinstance(error, SinkUnsureError) else LONGEST_PAUSE_BUSY_S

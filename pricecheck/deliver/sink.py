@@ -45,6 +45,10 @@ class SinkBusyError(SinkError):
     """The sink answers, but can't take it now: overloaded, full, or set up wrong."""
 
 
+class SinkUnsureError(SinkError):
+    """It may have arrived all the same, and people see each attempt: not to be tried often."""
+
+
 class Sink(Protocol):
     """Where records go. A cancelled call may leave the sink in any state but must end soon."""
 

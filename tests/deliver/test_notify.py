@@ -19,7 +19,7 @@ from pricecheck.deliver import notify
 from pricecheck.deliver.configured import notifiers
 from pricecheck.deliver.notify import KIND, NotifySink, Service, read_services
 from pricecheck.deliver.relay import Relay
-from pricecheck.deliver.sink import SinkBusyError
+from pricecheck.deliver.sink import SinkUnsureError
 from pricecheck.errors import ConfigError
 from pricecheck.outbox import Outbox
 from pricecheck.records import Record
@@ -187,7 +187,7 @@ async def test_it_rests_after_a_message(open_sink: Open, mock_clock: MockClock) 
     sink = await open_sink(phone, Notify(every=Duration(60)))
 
     phone.status = 500
-    with pytest.raises(SinkBusyError):
+    with pytest.raises(SinkUnsureError):
         await sink.send(stored(ring(1)))
     assert sink.limits.records
     phone.status = 200
@@ -209,7 +209,7 @@ async def test_a_service_that_never_answers_is_given_up_and_tried_again(
     phone.answers = trio.Event()
     sink = await open_sink(phone)
 
-    with pytest.raises(SinkBusyError, match="no answer within"):
+    with pytest.raises(SinkUnsureError, match="no answer within"):
         await sink.send(stored(ring(1)))
 
     phone.answers.set()
@@ -255,7 +255,7 @@ async def test_even_a_host_may_be_the_secret() -> None:
     address = f"json://127.0.0.1:9/{SECRET}"
     sink = NotifySink(Service("phone", address), AT_ONCE, time=TimeScale())
 
-    with pytest.raises(SinkBusyError, match="Connection error") as caught:
+    with pytest.raises(SinkUnsureError, match="Connection error") as caught:
         await sink.send(stored(ring(1)))
 
     assert "127.0.0.1" not in str(caught.value)
