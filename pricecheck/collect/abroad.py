@@ -24,7 +24,9 @@ class Abroad(msgspec.Struct, frozen=True):
         for other, products in self.known.items():
             known = products.get(asin)
             point = known.prices.get(rule.price_type) if known else None
-            if point is None or point.price is None or other not in (rule.domains or (other,)):
+            if known is None or known.absent or point is None or point.price is None:
+                continue
+            if rule.domains and other not in rule.domains:
                 continue
             whole = point.price + (point.shipping or 0)
             converted = self.rates.convert(whole, BY_CODE[other], BY_CODE[domain])

@@ -303,7 +303,11 @@ def _facts(
 def _rival(rule: AlertRule, watch: Watch, others: Mapping[str, Known]) -> int | None:
     """Return the lowest price of the other products that a rule names."""
     rivals = [others[asin] for asin in rule.asins if asin in others and asin != watch.asin]
-    points = [known.prices[rule.price_type] for known in rivals if rule.price_type in known.prices]
+    points = [
+        known.prices[rule.price_type]
+        for known in rivals
+        if rule.price_type in known.prices and not known.absent
+    ]
     offers = (_whole(point.price, point.shipping) for point in points)
     return min((offer for offer in offers if offer is not None), default=None)
 

@@ -84,7 +84,10 @@ class PriceCollector:
         self._others = others
         self._rules = rules
         self._rates = rates
-        self._domains = frozenset(watch.domain for watch in watches)
+        # Only these are compared with: what is watched no more has an old price.
+        compares = any(rule.what == "spread" or rule.cheapest for rule in rules)
+        self._watched = {(each.domain, each.asin) for each in watches} if compares else set()
+        self._domains = frozenset(domain for domain, _ in self._watched)
         self._extras = profiles(watches)
         self._planner: Planner | AdaptivePlanner = Planner((), {})
         self._promised = 0.0  # tokens for what was picked and is not yet reserved
@@ -235,7 +238,7 @@ class PriceCollector:
         market, asins = BY_CODE[domain], [watch.asin for watch in watches]
         digests: list[Digest] = []
         with self._promise(extras.operation, len(asins)) as kept:
-            wanted = [*asins, *mates(self._rules, domain, asins)]
+            wanted = [*asins, *self._of_watched(domain, mates(self._rules, domain, asins))]
             stored = await trio.to_thread.run_sync(self._outbox.states, domain, wanted)
             known = {asin: recall(stored.get(asin)) for asin in wanted}
             query = product_query(
@@ -278,15 +281,15 @@ class PriceCollector:
         others = others_to_look_at(self._rules, domain, self._domains)
         if not others:
             return Abroad()
-        known = {
-            other: {
-                asin: one
-                for asin, body in self._outbox.states(other, asins).items()
-                if (one := recall(body)) is not None
-            }
-            for other in others
-        }
+        known: dict[str, dict[str, Known]] = {}
+        for other in others:
+            stored = self._outbox.states(other, self._of_watched(other, asins))
+            recalled = {asin: recall(body) for asin, body in stored.items()}
+            known[other] = {asin: one for asin, one in recalled.items() if one is not None}
         return Abroad(known, self._rates())
+
+    def _of_watched(self, domain: str, asins: Iterable[str]) -> list[str]:
+        return [asin for asin in asins if (domain, asin) in self._watched]
 
     @contextmanager
     def _promise(self, operation: str, units: int) -> Iterator[Callable[[], None]]:

@@ -14,7 +14,7 @@ from pricecheck.collect.abroad import Abroad
 from pricecheck.collect.alerts import ARMED, find_deal_alerts, mates
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import digest_products
-from pricecheck.collect.products import Known, recall
+from pricecheck.collect.products import Known, recall, remember
 from pricecheck.config import AlertRule, Domain, PriceTypeName, Threshold
 from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
@@ -285,6 +285,17 @@ class TestCheapest:
         shop.check([6_000], [3_000])
 
         assert told(shop.check([6_000, 4_000, 2_900])) == [2_900]
+
+    def test_one_that_keepa_does_not_know_any_more_is_no_rival(self) -> None:
+        """Or nothing would ever ring again."""
+        shop = Shop(self.ONE)
+        shop.check([6_000], [4_000])
+        known = recall(shop.bodies[OTHER])
+        assert known is not None
+
+        shop.bodies[OTHER] = remember(msgspec.structs.replace(known, absent="not found"))
+
+        assert told(shop.check([6_000, 4_900])) == [4_900]
 
     def test_mates_are_the_others_of_the_same_rules(self) -> None:
         """Only of rules that compare, where a product of theirs is checked."""

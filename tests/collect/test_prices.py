@@ -30,8 +30,10 @@ from .conftest import Desk, OpenDesk
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 
-KNOWN = remember(Known(since=0, prices={"NEW": Point(1, 0, None)}))
-"""The state of a product that costs nothing."""
+KNOWN = remember(Known(since=0, prices={"NEW": Point(1, 1, None)}))
+"""The state of a product that costs next to nothing."""
+
+SHARE = config.Threshold(20, percent=True)
 
 Start = Callable[..., PriceCollector]
 
@@ -105,6 +107,29 @@ async def test_alerts_come_with_what_they_are_about(
     known = recall(stored)
     assert known is not None
     assert desk.kept("alert")[-1]["new_price"] in known.told.values()
+
+
+async def test_what_is_not_watched_any_more_is_no_price_to_compare_with(
+    open_desk: OpenDesk, start: Start
+) -> None:
+    """Neither in another marketplace nor among those that stand for each other."""
+    desk = await open_desk()
+    one, mate = watches(2)
+    here = config.AlertRule(name="spread", what="spread", threshold=SHARE)
+    cheapest = config.AlertRule(
+        name="cheapest",
+        what="target",
+        threshold=config.Threshold(10**6),
+        asins=(one.asin, mate.asin),
+        cheapest=True,
+    )
+    places = ("FR", one.asin), ("DE", mate.asin)
+    desk.outbox.commit(Commit(states=tuple(ProductState(*each, 0, KNOWN) for each in places)))
+
+    start(desk, [one, watch("B000000009", domain="FR")], rules=(here, cheapest))
+    await until(lambda: len(checked(desk)) == 2)
+
+    assert [alert["rule"] for alert in desk.kept("alert")] == ["cheapest"]
 
 
 class TestBudget:

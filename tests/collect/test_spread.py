@@ -108,6 +108,15 @@ def test_what_can_not_be_compared_does_not_ring(
     assert here.remembered() == {}
 
 
+def test_what_keepa_does_not_know_any_more_has_no_price() -> None:
+    """Its last one may be a year old."""
+    here = shop()
+    gone = Known(absent="not found", prices={"NEW": Point(0, 100, None)})
+    here.abroad = Abroad({"FR": {ASIN: gone}}, RATES)
+
+    assert here.check([5_000]) == []
+
+
 @pytest.mark.parametrize(
     ("rules", "domain", "others"),
     [
