@@ -77,7 +77,22 @@ CREATE TABLE dead_letters (
 # NULL: a relay takes every kind of record.
 _VERSION_2 = "ALTER TABLE relays ADD COLUMN kind TEXT"
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+# `number` keeps the order in which they were found, which is that of the best-seller list.
+_VERSION_3 = """
+CREATE TABLE candidates (
+    number INTEGER PRIMARY KEY,
+    domain TEXT NOT NULL,
+    asin TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (domain, asin, rule)
+);
+CREATE INDEX candidates_by_state ON candidates (state, rule, number);
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The scripts that lead from each schema version to the next; the first makes an empty file ours.
 
 Append only: what has been released is never edited.

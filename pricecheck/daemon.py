@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 import trio
 
-from pricecheck import __version__, config, logs, report, status, systemd, watchlist
+from pricecheck import __version__, config, logs, report, status, systemd
 from pricecheck.clock import clock_of
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.collect.tasks import Collectors
@@ -39,6 +39,7 @@ from pricecheck.page.serve import serve
 from pricecheck.page.whole import whole_page
 from pricecheck.snapshot import Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
+from pricecheck.watched import grown, listed
 from pricecheck.watchlist import Watchlist
 
 log = logging.getLogger(__name__)
@@ -63,24 +64,21 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def read_plan(path: Path | None, *, strict: bool = False, key: str | None = None) -> Plan:
-    """Read config, key (unless given) and watchlist.
+    """Read config, key (unless given) and the watchlist's file.
 
     Raises ConfigError, so that nothing starts by halves.
     """
     settings = config.load(path)
     key = key or settings.api_key()
     open_client(settings, key, CallLog(settings.config.time))  # a proxy may not hold
-    prices = settings.config.prices
-    watched = watchlist.load(
-        settings.watchlist,
-        domain=prices.domain,
-        weight=prices.weight,
-        every_s=prices.every,
-        extras=prices.extras,
-        strict=strict,
-    )
+    watched = listed(settings, strict=strict)
     prior_costs(settings.config, watched.watches)  # or refuse what is too dear
     return Plan(settings, key, watched)
+
+
+def with_discovered(plan: Plan, outbox: Outbox) -> Plan:
+    """Return a plan that watches what discovery brought, too. Raises StoreError."""
+    return msgspec.structs.replace(plan, watchlist=grown(plan.watchlist, plan.settings, outbox))
 
 
 def run(path: Path | None, *, strict: bool = False) -> None:
@@ -104,6 +102,7 @@ def run(path: Path | None, *, strict: bool = False) -> None:
                 if isinstance(sink, NotifySink):
                     outbox.enlist(sink.name, KIND)
             relays = [Relay(sink, outbox, time=time) for sink in sinks]
+            plan = with_discovered(plan, outbox)
             daemon = Daemon(plan, outbox, directory, relays, strict=strict)
             trio.run(daemon.run, clock=clock_of(time))
         finally:
@@ -135,6 +134,8 @@ class Daemon:
         self._generation = trio.CancelScope()
         self._renewed = trio.Event()  # set when the collectors of the newest plan run
         self._hangup = trio.Event()
+        self._accepted = trio.Event()  # set when discovery has brought products
+        self._renewing = trio.Lock()
         self._refused_reload: str | None = None
         self._told = ""
 
@@ -183,6 +184,7 @@ class Daemon:
             ping = partial(systemd.ping_watchdog, self._alive, time_factor=self._time.factor)
             nursery.start_soon(ping, name="watchdog")
             nursery.start_soon(self._reload_when_told)
+            nursery.start_soon(self._grow_when_told)
             self._say_ready("ready")
 
     async def _collect(self) -> None:
@@ -207,26 +209,46 @@ class Daemon:
                 client=client,
                 supervisor=supervisor,
                 before=self._collectors,
+                on_accept=self._note_accepted,
             )
             self._collectors.start()
             await supervisor.wait_started()
             self._renewed.set()
+
+    def _note_accepted(self) -> None:
+        self._accepted.set()  # the event of now: collectors outlive the one of their start
 
     async def _reload_when_told(self) -> None:
         while True:
             await self._hangup.wait()
             self._hangup = trio.Event()
             systemd.reloading()
-            if (plan := await self._read_next_plan()) is not None:
-                await self._take_over(plan)
-                self._say_ready("reloaded")
-            else:
-                systemd.ready(self._line())
+            async with self._renewing:
+                if (plan := await self._read_next_plan()) is not None:
+                    await self._take_over(plan)
+                    self._say_ready("reloaded")
+                else:
+                    systemd.ready(self._line())
+
+    async def _grow_when_told(self) -> None:
+        """Watch what discovery brought. The config stays as it is: its file may be half edited."""
+        while True:
+            await self._accepted.wait()
+            async with self._renewing:
+                self._accepted = trio.Event()
+                grow = partial(with_discovered, self._plan, self._outbox)
+                try:
+                    await self._take_over(await trio.to_thread.run_sync(grow))
+                except StoreError as error:
+                    log.error("discovered products can't be read", extra=kv(reason=str(error)))
 
     async def _read_next_plan(self) -> Plan | None:
         """Read config and watchlist anew; None, and a reason in status, where they do not hold."""
         old = self._plan.settings
-        read = partial(read_plan, old.path, strict=self._strict)
+
+        def read() -> Plan:
+            return with_discovered(read_plan(old.path, strict=self._strict), self._outbox)
+
         try:
             plan = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             _check_same_house(old, plan.settings)

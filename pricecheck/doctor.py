@@ -27,6 +27,7 @@ from pricecheck.keepa.time import to_rfc3339
 from pricecheck.needs import tokens_a_day
 from pricecheck.snapshot import Snapshot
 from pricecheck.status import ask
+from pricecheck.watched import accepted, with_discovered
 from pricecheck.zombies import find_zombies, look_alikes
 
 Level = Literal["ok", "warning", "failure"]
@@ -52,6 +53,9 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
     findings: list[Finding] = []
     try:
         plan = read_plan(path)
+        found = accepted(plan.settings)
+        watched = with_discovered(plan.watchlist, plan.settings, found)
+        plan = msgspec.structs.replace(plan, watchlist=watched)
     except PricecheckError as error:
         findings.append(Finding("config", "failure", error.message, error.remedy))
     else:

@@ -9,6 +9,7 @@ from typing import Final
 from pricecheck.config import Config
 from pricecheck.errors import ConfigError
 from pricecheck.extras import PLAIN, Extras
+from pricecheck.keepa.tables import DEALS_PER_PAGE
 from pricecheck.watchlist import Watch, Watchlist, profiles
 
 _DAY_S: Final = 86_400
@@ -28,6 +29,8 @@ def prior_costs(config: Config, watches: Iterable[Watch]) -> dict[str, float]:
                 f"above keepa.max_call_cost = {limit}",
                 remedy="raise the cap, or ask for less",
             )
+    if config.discovery:  # which asks for no extras
+        costs[PLAIN] = config.costs.check(PLAIN)
     return config.prior_costs | {extras.operation: cost for extras, cost in costs.items()}
 
 
@@ -46,6 +49,25 @@ def tokens_a_day(config: Config, watchlist: Watchlist) -> dict[str, float]:
     needs |= {rule.name: rule.pages * costs["deal"] * _DAY_S / rule.every for rule in config.deals}
     needs |= {rule.name: costs["bestsellers"] * _DAY_S / rule.every for rule in config.bestsellers}
     return needs
+
+
+def discovery_a_day(config: Config) -> dict[str, float]:
+    """Return the tokens a day that each discovery rule takes at most, its list not included.
+
+    That much when every product of each list is new; and only what the others leave.
+    """
+    deals = {rule.name: rule.pages * DEALS_PER_PAGE / rule.every for rule in config.deals}
+    lists = {rule.name: 1 / rule.every for rule in config.bestsellers}
+    a_day = _DAY_S * config.costs.check(PLAIN)
+    return {
+        rule.name: a_day
+        * (
+            deals[rule.source_name]
+            if rule.source == "deals"
+            else rule.top * lists[rule.source_name]
+        )
+        for rule in config.discovery
+    }
 
 
 def most_for_prices(config: Config, watchlist: Watchlist) -> float:

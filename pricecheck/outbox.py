@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,7 @@ from pricecheck.records import Record
 __all__ = [
     "FILE_NAME",
     "Backlog",
+    "Candidate",
     "Commit",
     "CorruptStoreError",
     "DeadLetter",
@@ -40,6 +41,7 @@ FILE_NAME: Final = "outbox.sqlite"
 """What the outbox is called in the state directory."""
 
 _PAGE_OF_STATES = 10_000  # rows held in memory at once while all products are listed
+_REFUSED_FOR_MS = 30 * 86_400_000  # before a candidate that did not fit is looked at again
 _VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds
 
 
@@ -49,6 +51,21 @@ class ProductState(msgspec.Struct, frozen=True):
     domain: str
     asin: str
     checked_at_ms: int
+    body: bytes
+
+
+CandidateState: TypeAlias = Literal["found", "waiting", "unfit", "accepted", "rejected"]
+"""Found: too little is known to tell whether it fits; waiting: it fits; rejected: by a person."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A product that a discovery rule found; `body` is JSON that only discovery reads."""
+
+    domain: str
+    asin: str
+    rule: str
+    state: CandidateState
+    at_ms: int  # when it was looked at, or decided upon
     body: bytes
 
 
@@ -72,6 +89,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     states: tuple[ProductState, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     marks: tuple[tuple[str, int], ...] = ()  # task name, Unix ms of its last success
+    candidates: tuple[Candidate, ...] = ()
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -163,7 +181,70 @@ class Outbox:
                 " ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms",
                 commit.marks,
             )
+            # What a person or a rule has decided upon stands. Found again, it is looked at again
+            # only when it did not fit long ago.
+            db.executemany(
+                "INSERT INTO candidates (domain, asin, rule, state, at_ms, body)"
+                " SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM candidates"
+                " WHERE domain = ?1 AND asin = ?2 AND state IN ('accepted', 'rejected'))"
+                " ON CONFLICT (domain, asin, rule) DO UPDATE"
+                " SET state = excluded.state, at_ms = excluded.at_ms, body = excluded.body"
+                " WHERE excluded.state <> 'found'"
+                " OR candidates.state = 'unfit' AND candidates.at_ms < excluded.at_ms - ?7",
+                [
+                    (*msgspec.structs.astuple(candidate), _REFUSED_FOR_MS)
+                    for candidate in commit.candidates
+                ],
+            )
         return added
+
+    def candidates(
+        self, state: CandidateState, *, rule: str | None = None, limit: int = 1_000_000
+    ) -> list[Candidate]:
+        """Return the candidates in a state, in the order in which they were found; of all rules.
+
+        One that is decided upon is no longer found, waiting or unfit for any other rule.
+        """
+        rows = self._rows(
+            "SELECT domain, asin, rule, state, at_ms, body FROM candidates c"
+            " WHERE state = ?1 AND rule = coalesce(?2, rule) AND (?1 IN ('accepted', 'rejected')"
+            " OR NOT EXISTS (SELECT 1 FROM candidates WHERE domain = c.domain AND asin = c.asin"
+            " AND state IN ('accepted', 'rejected'))) ORDER BY number LIMIT ?3",
+            (state, rule, limit),
+        )
+        return [Candidate(*row) for row in rows]
+
+    def learnt(self, domain: str, asins: Sequence[str]) -> list[Candidate]:
+        """Return what any rule has learnt of these products, as far as it is not too old."""
+        rows = self._rows(
+            "SELECT domain, asin, rule, state, at_ms, body FROM candidates WHERE domain = ?"
+            " AND asin IN (SELECT value FROM json_each(?)) AND state <> 'found' AND at_ms > ?",
+            (domain, msgspec.json.encode(asins).decode(), self._now_ms() - _REFUSED_FOR_MS),
+        )
+        return [Candidate(*row) for row in rows]
+
+    def review(self, candidates: Sequence[Candidate]) -> None:
+        """Store another opinion of candidates upon which nobody has decided."""
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE candidates SET state = ?4, at_ms = ?5, body = ?6 WHERE domain = ?1"
+                " AND asin = ?2 AND rule = ?3 AND state IN ('found', 'waiting', 'unfit')",
+                [msgspec.structs.astuple(candidate) for candidate in candidates],
+            )
+
+    def decide(self, candidates: Sequence[Candidate]) -> None:
+        """Store what a person decided upon products, in the place of all that rules thought."""
+        with self._transaction() as db:
+            for candidate in candidates:
+                db.execute(
+                    "DELETE FROM candidates WHERE domain = ? AND asin = ?",
+                    (candidate.domain, candidate.asin),
+                )
+                db.execute(
+                    "INSERT INTO candidates (domain, asin, rule, state, at_ms, body)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    msgspec.structs.astuple(candidate),
+                )
 
     def states(self, domain: str, asins: Sequence[str]) -> dict[str, bytes]:
         """Return the state of those of the products that have one, by ASIN."""
@@ -346,6 +427,15 @@ class Outbox:
             )
         ]
 
+    def latest_list(self, domain: str, category: str) -> bytes | None:
+        """Return the body of a category's newest list of best sellers."""
+        rows = self._rows(
+            "SELECT body FROM records WHERE kind = 'bestseller' AND id >= ? AND id < ?"
+            " ORDER BY id DESC LIMIT 1",
+            _prefix(domain, category),
+        )
+        return rows[0][0] if rows else None
+
     def latest(self, kind: str, *, limit: int, domain: str | None = None) -> list[bytes]:
         """Return the bodies of the newest records of a kind, newest first."""
         rows = self._rows(
@@ -363,7 +453,8 @@ class Outbox:
     ) -> int:
         """Delete what has been kept long enough; return how many records went.
 
-        Keepa's dead letters older than `before_ms` go too: what they hold was asked for again.
+        Keepa's dead letters older than `before_ms` go too, and candidates of then that did not fit:
+        what they hold is asked for again.
         Those are: records older than `before_ms` that every one of `relays` has acknowledged
         (all that old, with no relays), and the oldest metrics beyond `metrics_cap` that some
         relay has not acknowledged. At most `limit` go at a time, so that a commit never waits
@@ -372,6 +463,10 @@ class Outbox:
         with self._transaction() as db:
             db.execute(
                 "DELETE FROM dead_letters WHERE source = 'keepa' AND at_ms < ?", (before_ms,)
+            )
+            db.execute(
+                "DELETE FROM candidates WHERE state IN ('found', 'unfit') AND at_ms < ?",
+                (min(before_ms, self._now_ms() - _REFUSED_FOR_MS),),
             )
             acknowledged = min(map(self._reached, relays), default=_last_seq(db))
             aged = db.execute(

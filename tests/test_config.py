@@ -73,6 +73,25 @@ category = "Electronics"
 every = "2d"
 top = 10
 
+[[discovery]]
+name = "keyboards"
+source = "bestsellers"
+domain = "UK"
+category = "Electronics"
+every = "12h"
+top = 50
+pages = 3
+min_price = 10
+max_price = 80
+min_rating = 4
+min_reviews = 100
+brands = ["Lumikey"]
+words = ["Tastatur"]
+without = ["Set"]
+most = 500
+accept = "all"
+reserve = 0.3
+
 [[alerts]]
 name = "bargain"
 what = "rise"
@@ -191,6 +210,27 @@ def test_reads_every_key(path: Path) -> None:
         "min_rating": 3.5,
     }
     assert best == {"domain": "UK", "category": "Electronics", "every": 172_800, "top": 10}
+    assert read["discovery"] == (
+        {
+            "name": "keyboards",
+            "domain": "UK",
+            "source": "bestsellers",
+            "category": "Electronics",
+            "every": 43_200,
+            "top": 50,
+            "pages": 3,
+            "min_price": 10,
+            "max_price": 80,
+            "min_rating": 4,
+            "min_reviews": 100,
+            "brands": ("Lumikey",),
+            "words": ("Tastatur",),
+            "without": ("Set",),
+            "most": 500,
+            "accept": "all",
+            "reserve": 0.3,
+        },
+    )
     [alert] = read["alerts"]
     assert alert == {
         "name": "bargain",
@@ -253,7 +293,7 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
     keys = {line.split(" =")[0] for line in EVERYTHING.splitlines() if " = " in line}
     sections = (config.Keepa, config.Costs, config.Prices, DealRule, config.BestsellersRule)
 
-    for section in (*sections, config.AlertRule, config.Outbox):
+    for section in (*sections, config.DiscoveryRule, config.AlertRule, config.Outbox):
         assert {*section.__struct_fields__} <= keys
 
 
@@ -316,6 +356,30 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
         ('[[bestsellers]]\ndomain = "DE"\ncategory = ""', "bestsellers[0].category", "length"),
         ('[[bestsellers]]\ndomain = "DE"\ncategory = 0', "bestsellers[0].category", ">= 1"),
         ('[[bestsellers]]\ndomain = "DE"\ncategory = 1\ntop = 0', "bestsellers[0].top", ">= 1"),
+        *(
+            (f'[[discovery]]\nname = "one"\ndomain = "DE"\n{rule}', key, reason)
+            for rule, key, reason in (
+                ("", "discovery[0]", "source is missing"),
+                ('source = "search"', "discovery[0].source", "search"),
+                ('source = "bestsellers"', "discovery[0]", "category is missing"),
+                ('source = "deals"\ncategory = "Toys"', "discovery[0].category", "browse node"),
+                (
+                    'source = "deals"\nmin_price = 50\nmax_price = 40',
+                    "discovery[0].max_price",
+                    "below min_price",
+                ),
+                ('source = "deals"\nwords = [""]', "discovery[0].words[0]", "length"),
+                ('source = "deals"\nmost = 0', "discovery[0].most", ">= 1"),
+                ('source = "deals"\nreserve = 1.5', "discovery[0].reserve", "<= 1"),
+                ('source = "deals"\naccept = "some"', "discovery[0].accept", "some"),
+                (
+                    'source = "deals"\n[[discovery]]\nname = "one"\ndomain = "FR"\n'
+                    'source = "deals"',
+                    "discovery[0].name",
+                    "is there twice",
+                ),
+            )
+        ),
         *(
             (f'[[alerts]]\nname = "one"\n{rule}', key, reason)
             for rule, key, reason in (
@@ -616,6 +680,54 @@ def test_rules_that_differ_have_names_of_their_own(path: Path) -> None:
         "bestsellers:DE:5",
         "bestsellers:DE:Toys",
     ]
+
+
+class TestDiscoverysLists:
+    RULE = '[[discovery]]\nname = "{}"\ndomain = "DE"\nsource = "{}"\ncategory = 5\n{}\n'
+
+    def test_the_lists_of_the_config_are_read(self, path: Path) -> None:
+        """What is asked for anyway is asked for once."""
+        rules = (
+            '[[bestsellers]]\ndomain = "DE"\ncategory = 5\n[[deals]]\ndomain = 3\ncategory = 5\n'
+        )
+        plain = load(path, rules).config
+
+        read = load(
+            path,
+            rules + self.RULE.format("a", "bestsellers", "") + self.RULE.format("b", "deals", ""),
+        ).config
+
+        assert (read.bestsellers, read.deals) == (plain.bestsellers, plain.deals)
+
+    def test_a_list_that_nobody_asks_for_is_asked_for_once(self, path: Path) -> None:
+        """Two readers of one list share it, as often and as far as either needs it."""
+        read = load(
+            path,
+            self.RULE.format("a", "bestsellers", 'top = 50\nevery = "2d"')
+            + self.RULE.format("b", "bestsellers", 'top = 20\nevery = "12h"'),
+        ).config
+
+        [found] = read.bestsellers
+        assert found == config.BestsellersRule(
+            domain=config.Domain("DE"), category=5, every=config.Duration(43_200), top=50
+        )
+
+    @pytest.mark.parametrize(
+        ("more", "max_price"), [("max_price = 90", 90.0), ("min_price = 40", None)]
+    )
+    def test_deals_are_asked_for_that_any_reader_wants(
+        self, path: Path, more: str, max_price: float | None
+    ) -> None:
+        """Each sorts out what it does not."""
+        first = "min_price = 20\nmax_price = 60\nmin_rating = 4"
+        rules = self.RULE.format("a", "deals", first) + self.RULE.format(
+            "b", "deals", more + "\nmin_rating = 3.5"
+        )
+
+        [found] = load(path, rules).config.deals
+
+        assert (found.max_price, found.min_rating) == (max_price, 3.5)
+        assert found.min_price == (20 if "min_price" in more else 0)
 
 
 @pytest.mark.parametrize(

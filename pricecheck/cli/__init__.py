@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "status": "pricecheck.cli.status",
     "check": "pricecheck.cli.check",
     "watch": "pricecheck.cli.watch",
+    "discover": "pricecheck.cli.discover",
     "plan": "pricecheck.cli.plan",
     "history": "pricecheck.cli.history",
     "compare": "pricecheck.cli.compare",

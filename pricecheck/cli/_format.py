@@ -10,7 +10,7 @@ from typing import Final
 from pricecheck.keepa.tables import MARKETPLACES
 
 _DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
-_TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason")
+_TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason", "Rule")
 """The columns that are not figures."""
 
 _GIVES_WAY: Final = ("Title", "Reason")

@@ -94,6 +94,18 @@ def stored(settings: Settings) -> Iterator[Outbox]:
         yield outbox
 
 
+@contextmanager
+def writable(settings: Settings) -> Iterator[Outbox]:
+    """Open the outbox as a second writer. Raises StoreError when there is none."""
+    from pricecheck.outbox import FILE_NAME, Outbox
+
+    with stored(settings):
+        pass  # opening it to write would make one
+    path = settings.state_directory() / FILE_NAME
+    with closing(Outbox.open(path, now_ms=settings.config.time.now_ms, verify=False)) as outbox:
+        yield outbox
+
+
 def say_simulated(settings: Settings) -> None:
     """Say on standard error that what follows is made up, if it is."""
     if settings.config.simulated:

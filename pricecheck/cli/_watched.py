@@ -99,16 +99,9 @@ def export(settings: Settings) -> None:
 
 def _watches(settings: Settings) -> tuple[Watch, ...]:
     """Read the watchlist; bad lines are told on standard error."""
-    from pricecheck import watchlist
+    from pricecheck.watched import watched
 
-    prices = settings.config.prices
-    found = watchlist.load(
-        settings.watchlist,
-        domain=prices.domain,
-        weight=prices.weight,
-        every_s=prices.every,
-        extras=prices.extras,
-    )
+    found = watched(settings)
     for line in found.bad:
         click.echo(f"{settings.watchlist}: line {line.line}: {line.reason}", err=True)
     return found.watches
@@ -120,8 +113,10 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
 
     from pricecheck.errors import StoreError
     from pricecheck.records import Price
+    from pricecheck.watched import accepted
 
     costs = settings.config.costs
+    brought = {(one.domain, one.asin): one.rule for one in accepted(settings)}
     watches = [
         watch for watch in _watches(settings) if market is None or watch.domain == market.code
     ]
@@ -134,14 +129,21 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
                 at_ms = checked.get((watch.domain, watch.asin))
                 bodies = outbox.latest_prices(watch.asin, domain=watch.domain) if at_ms else []
                 price = decoder.decode(bodies[0]) if bodies else None
-                rows.append(_row(watch, costs, at_ms, price))
+                rule = brought.get((watch.domain, watch.asin))
+                rows.append(_row(watch, costs, at_ms, price, rule))
             return rows
     except StoreError as error:
         click.echo(f"Nothing is known of their prices: {error}", err=True)
         return [_row(watch, costs, None, None) for watch in watches]
 
 
-def _row(watch: Watch, costs: Costs, checked_ms: int | None, price: Price | None) -> dict[str, Any]:
+def _row(
+    watch: Watch,
+    costs: Costs,
+    checked_ms: int | None,
+    price: Price | None,
+    rule: str | None = None,
+) -> dict[str, Any]:
     from pricecheck.keepa.tables import BY_CODE
     from pricecheck.keepa.time import to_rfc3339
 
@@ -161,6 +163,7 @@ def _row(watch: Watch, costs: Costs, checked_ms: int | None, price: Price | None
         "offers": watch.extras.offers,
         "update": watch.extras.update,
         "tokens": costs.check(watch.extras),
+        "discovered_by": rule,
         "checked_at": None if checked_ms is None else to_rfc3339(checked_ms),
         "next_check_by": None if next_ms is None else to_rfc3339(next_ms),
     }
@@ -204,10 +207,9 @@ def _show(rows: list[dict[str, Any]], now_ms: int) -> None:
             _ago(row["checked_at"], now_ms),
             _ahead(row["next_check_by"], now_ms),
             f"{row['tokens']:g}",
+            row["discovered_by"] or "",
         )
         for row in rows
     ]
-    print_table(
-        ("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next by", "Tokens"),
-        table,
-    )
+    headers = ("Market", "ASIN", "Title", "Price", "Change", "Target", "Checked", "Next by")
+    print_table((*headers, "Tokens", "Rule"), table)

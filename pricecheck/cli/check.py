@@ -118,16 +118,15 @@ def _watches(settings: Settings, market: Marketplace, asins: list[str]) -> list[
     """Return the watchlist's lines of the products, made up for those that it does not hold."""
     from pricecheck import watchlist
     from pricecheck.errors import ConfigError
+    from pricecheck.watched import watched
 
     prices = settings.config.prices
     try:
-        watched = watchlist.load(
-            settings.watchlist, domain=prices.domain, extras=prices.extras
-        ).watches
+        watches = watched(settings).watches
     except ConfigError:
-        watched = ()
+        watches = ()
     wanted = set(asins)
-    known = {w.asin: w for w in watched if w.asin in wanted and w.domain == market.code}
+    known = {w.asin: w for w in watches if w.asin in wanted and w.domain == market.code}
     return [
         known.get(asin)
         or watchlist.Watch(asin, market.code, prices.weight, None, prices.every, prices.extras)

@@ -29,16 +29,21 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     """
     from pricecheck.daemon import read_plan
     from pricecheck.deliver.configured import configured_sinks
-    from pricecheck.needs import most_for_prices, tokens_a_day
+    from pricecheck.needs import discovery_a_day, most_for_prices, tokens_a_day
+    from pricecheck.watched import accepted, with_discovered
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
     sinks = configured_sinks(plan.settings)
     if quiet:
         return
-    watched = plan.watchlist
+    watched = with_discovered(plan.watchlist, plan.settings, accepted(plan.settings))
+    discovered = len(watched.watches) - len(plan.watchlist.watches)
     click.echo(f"config     {plan.settings.path or 'embedded defaults'}: right")
     bad = f", {watched.bad_count:,} bad lines are skipped" if watched.bad_count else ""
-    click.echo(f"watchlist  {plan.settings.watchlist}: {len(watched.watches):,} products{bad}")
+    brought = f", {discovered:,} of them discovered" if discovered else ""
+    click.echo(
+        f"watchlist  {plan.settings.watchlist}: {len(watched.watches):,} products{brought}{bad}"
+    )
     for line in watched.bad[:_BAD_LINES_SHOWN]:
         click.secho(f"           line {line.line}: {line.reason}", fg="yellow")
     simulated = plan.settings.config.simulated
@@ -52,6 +57,11 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     for name, tokens in needs.items():
         click.echo(f"spends     {tokens:10,.0f} tokens a day for {name}")
     click.echo(f"           {total:10,.0f} in all")
+    for name, most in discovery_a_day(plan.settings.config).items():
+        click.echo(
+            f"           and of what is left up to {most:,.0f} a day for discovery {name},\n"
+            "           as far as its list holds products that were not there before"
+        )
     if plan.settings.config.prices.mode == "adaptive":
         most = most_for_prices(plan.settings.config, watched)
         click.echo(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from pricecheck.cli._format import print_table, size
-from pricecheck.cli._options import config_option, json_option, say_simulated, stored
+from pricecheck.cli._options import config_option, json_option, say_simulated, stored, writable
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
@@ -82,7 +80,7 @@ def show_letter(settings: Settings, letter: str) -> None:
 @click.pass_obj
 def retry_letters(settings: Settings, letters: tuple[str, ...], source: str | None) -> None:
     """Put dead letters back at the end of the outbox, to be delivered again."""
-    with _writable(settings) as outbox:
+    with writable(settings) as outbox:
         chosen = _chosen(outbox, letters, source)
         for letter in chosen:
             outbox.retry(letter.source, letter.kind, letter.id)
@@ -95,7 +93,7 @@ def retry_letters(settings: Settings, letters: tuple[str, ...], source: str | No
 @click.pass_obj
 def drop_letters(settings: Settings, letters: tuple[str, ...], source: str | None) -> None:
     """Delete dead letters for good."""
-    with _writable(settings) as outbox:
+    with writable(settings) as outbox:
         chosen = _chosen(outbox, letters, source)
         for letter in chosen:
             outbox.drop(letter.source, letter.kind, letter.id)
@@ -117,18 +115,6 @@ def _status(settings: Settings) -> None:
         letters = outbox.dead_letter_counts()
         told = ", ".join(f"{count:,} of {source}" for source, count in sorted(letters.items()))
         click.echo(f"dead letters: {told or 'none'}")
-
-
-@contextmanager
-def _writable(settings: Settings) -> Iterator[Outbox]:
-    """Open the outbox as a second writer. Raises StoreError when there is none."""
-    from pricecheck.outbox import FILE_NAME, Outbox
-
-    with stored(settings):
-        pass  # opening it to write would make one
-    path = settings.state_directory() / FILE_NAME
-    with closing(Outbox.open(path, now_ms=settings.config.time.now_ms, verify=False)) as outbox:
-        yield outbox
 
 
 def _chosen(outbox: Outbox, letters: tuple[str, ...], source: str | None) -> list[DeadLetter]:

@@ -77,22 +77,16 @@ class _Plan:
     """The watchlist with what is stored of it, and the budget."""
 
     def __init__(self, settings: Settings, refill: float | None) -> None:
-        from pricecheck import watchlist
         from pricecheck.adaptive import AdaptivePlanner
         from pricecheck.planner import Purse
+        from pricecheck.watched import watched
 
         prices = settings.config.prices
         self.settings = settings
-        self.watches: Sequence[Watch] = watchlist.load(
-            settings.watchlist,
-            domain=prices.domain,
-            weight=prices.weight,
-            every_s=prices.every,
-            extras=prices.extras,
-        ).watches
+        self.watches: Sequence[Watch] = watched(settings).watches
         stored_of, last_refill = _stored(settings)
-        watched = {(watch.domain, watch.asin) for watch in self.watches}
-        self.known = {who: seen for who, seen in stored_of.items() if who in watched}
+        products = {(watch.domain, watch.asin) for watch in self.watches}
+        self.known = {who: seen for who, seen in stored_of.items() if who in products}
         self.refill = refill or last_refill or _USUAL_REFILL
         self.assumed = not (refill or last_refill)
         self.others = settings.config.others_a_minute(settings.config.prior_costs)
@@ -182,6 +176,8 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
 
 
 def _summarise(plan: _Plan, now: Forecast) -> None:
+    from pricecheck.needs import discovery_a_day
+
     prices = plan.settings.config.prices
     told = "assumed; --refill tells another" if plan.assumed else "as Keepa told last"
     click.echo(
@@ -199,6 +195,8 @@ def _summarise(plan: _Plan, now: Forecast) -> None:
         f"fixed      {now.need:,.0f} tokens a day for every product at its own interval: "
         f"{_share(now.share)} of the budget"
     )
+    for name, most in discovery_a_day(plan.settings.config).items():
+        click.echo(f"discovery  {name}: up to {most:,.0f} tokens a day, of what is left over")
     mode = "" if prices.mode == "adaptive" else ' (not in use: prices.mode = "fixed")'
     click.echo(
         f"adaptive   {now.adaptive.tokens:,.0f} tokens a day in {now.adaptive.checks:,.0f} checks: "

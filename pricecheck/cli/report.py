@@ -40,13 +40,11 @@ def command(settings: Settings, output: Path, since: int, limit: int) -> None:
     It opens in any browser, needs no server and asks nobody for anything. Reads watchlist, outbox
     and the running daemon's state, and costs no tokens.
     """
-    from pricecheck import watchlist
     from pricecheck.page.whole import whole_page
+    from pricecheck.watched import watched
 
-    config = settings.config
-    watched = watchlist.load(settings.watchlist, domain=config.prices.domain)
     page, facts = whole_page(
-        settings, watched.watches, _snapshot(settings), since_s=since, limit=limit
+        settings, watched(settings).watches, _snapshot(settings), since_s=since, limit=limit
     )
     say_simulated(settings)
     if str(output) == "-":

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import KeysView, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from pricecheck.cli._options import config_option, domain_option
+from pricecheck.cli._options import config_option, domain_option, writable
 from pricecheck.cli._watched import export, list_
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
     from pricecheck.keepa.tables import Marketplace
-    from pricecheck.watchfile import WatchFile
+    from pricecheck.outbox import Candidate
+    from pricecheck.watchfile import Product
     from pricecheck.watchlist import Watch
 
 _SHOWN: Final = 10
@@ -103,20 +105,28 @@ def remove(
     everywhere: bool,
     skip_bad: bool,
 ) -> None:
-    """Watch products no longer. What is known of them stays in the outbox."""
+    """Watch products no longer, and let discovery not bring them again.
+
+    What is known of them stays in the outbox.
+    """
     from pricecheck import watchfile
     from pricecheck.errors import InputError
+    from pricecheck.watched import accepted
 
     bad: list[str] = []
     gone: dict[tuple[str, str], None] = {}
+    discovered = {(one.domain, one.asin): one for one in accepted(settings)}
     with watchfile.editing(settings.watchlist, domain=settings.config.prices.domain) as file:
         for text in products:
             try:
                 asin, code = _product(text, market)
-                gone |= dict.fromkeys(_watched(file, asin, code, everywhere=everywhere))
+                domains = [*file.domains(asin), *(d for d, found in discovered if found == asin)]
+                there = list(dict.fromkeys(domains))
+                gone |= dict.fromkeys(_watched(there, asin, code, everywhere=everywhere))
             except InputError as error:
                 bad.append(str(error))
         _stop_at_bad(bad, skip_bad=skip_bad)
+        _reject(settings, gone.keys(), discovered)
         watchfile.replace(file, watchfile.removed(file, gone))
     for domain, asin in gone:
         click.echo(f"{domain} {asin} is watched no longer")
@@ -209,12 +219,14 @@ def _watch(
 
 
 def _watched(
-    file: WatchFile, asin: str, code: str | None, *, everywhere: bool
+    domains: list[str], asin: str, code: str | None, *, everywhere: bool
 ) -> list[tuple[str, str]]:
-    """Return the products meant by an ASIN. Raises InputError when that is none, or not clear."""
+    """Return the products meant by an ASIN that is watched on these marketplaces.
+
+    Raises InputError when that is none, or not clear.
+    """
     from pricecheck.errors import InputError
 
-    domains = file.domains(asin)
     if code is not None and not everywhere:
         domains = [domain for domain in domains if domain == code]
     if not domains:
@@ -225,6 +237,25 @@ def _watched(
             remedy="name one with --domain, or all with --everywhere",
         )
     return [(domain, asin) for domain in domains]
+
+
+def _reject(
+    settings: Settings, products: KeysView[Product], discovered: Mapping[Product, Candidate]
+) -> None:
+    """Note that nobody wants these, where discovery knows them or may find them."""
+    from pricecheck.outbox import FILE_NAME, Candidate
+
+    began = (settings.state_directory() / FILE_NAME).exists()
+    if not (products & discovered.keys() or (settings.config.discovery and began)):
+        return
+    now_ms = settings.config.time.now_ms()
+    rejected = []
+    for domain, asin in products:
+        known = discovered.get((domain, asin))
+        rule, facts = (known.rule, known.body) if known else ("", b"{}")
+        rejected.append(Candidate(domain, asin, rule, "rejected", now_ms, facts))
+    with writable(settings) as outbox:
+        outbox.decide(rejected)
 
 
 def _stop_at_bad(bad: list[str], *, skip_bad: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
+from pricecheck.collect.candidates import Sieve
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
@@ -19,9 +21,16 @@ log = logging.getLogger(__name__)
 
 
 async def collect_bestsellers(
-    heartbeat: Heartbeat, rule: BestsellersRule, spender: Spender, trouble: Trouble
+    heartbeat: Heartbeat,
+    rule: BestsellersRule,
+    spender: Spender,
+    trouble: Trouble,
+    sieves: Sequence[Sieve] = (),
 ) -> None:
-    """Collect a category's best sellers for ever, `rule.every` seconds apart."""
+    """Collect a category's best sellers for ever, `rule.every` seconds apart.
+
+    What the sieves of discovery find among them is kept with them.
+    """
     category = str(rule.category)
 
     def keep(answer: BestsellersAnswer) -> Commit:
@@ -41,7 +50,8 @@ async def collect_bestsellers(
             total=len(found.asin_list),
             asins=tuple(found.asin_list[: rule.top]),
         ).record()
-        return Commit(records=(record,), marks=mark)
+        candidates = [one for sieve in sieves for one in sieve.of_list(found.asin_list, now_ms)]
+        return Commit(records=(record,), marks=mark, candidates=tuple(candidates))
 
     async def once() -> int:
         await spender.spend(

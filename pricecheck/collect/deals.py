@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from pricecheck.collect.alerts import find_deal_alerts
+from pricecheck.collect.candidates import Sieve
 from pricecheck.collect.misfits import dead_letter
 from pricecheck.collect.periodic import periodically
 from pricecheck.collect.products import Lesson, product_url
@@ -67,12 +68,16 @@ async def collect_deals(
     derived: DerivedDeals,
     trouble: Trouble,
     alerts: Sequence[AlertRule] = (),
+    sieves: Sequence[Sieve] = (),
 ) -> None:
-    """Collect one rule's deals for ever; on a plan without /deal, have them derived instead."""
+    """Collect one rule's deals for ever; on a plan without /deal, have them derived instead.
+
+    What the sieves of discovery find among them is kept with them.
+    """
 
     async def once() -> int:
         try:
-            await _collect_pages(heartbeat, rule, spender, alerts)
+            await _collect_pages(heartbeat, rule, spender, alerts, sieves)
         except NotInPlanError:
             if rule not in derived.rules:
                 log.warning(
@@ -88,13 +93,19 @@ async def collect_deals(
 
 
 async def _collect_pages(
-    heartbeat: Heartbeat, rule: DealRule, spender: Spender, alerts: Sequence[AlertRule]
+    heartbeat: Heartbeat,
+    rule: DealRule,
+    spender: Spender,
+    alerts: Sequence[AlertRule],
+    sieves: Sequence[Sieve],
 ) -> None:
     for page in range(rule.pages):
 
         def keep(answer: DealsAnswer, page: int = page) -> Commit:
             now_ms = spender.time.now_ms()
-            return digest_deals(answer, rule, page=page, now_ms=now_ms, alerts=alerts)
+            return digest_deals(
+                answer, rule, page=page, now_ms=now_ms, alerts=alerts, sieves=sieves
+            )
 
         answer = await spender.spend(
             "deal",
@@ -149,16 +160,19 @@ def digest_deals(
     page: int,
     now_ms: int,
     alerts: Sequence[AlertRule] = (),
+    sieves: Sequence[Sieve] = (),
 ) -> Commit:
     """Turn a page of deals into what is committed of it; a deal that does not fit goes alone."""
     at_ms = (answer.envelope.timestamp_ms if answer.envelope else 0) or now_ms
     letters = [dead_letter("deal", rule.domain, bad, at_ms) for bad in answer.misfits]
     records: list[Record] = []
+    legible: list[Deal] = []
     for deal in answer.deals:
         try:
             read = _of_wire(rule, deal, at_ms)
             found = [alert.record() for alert in find_deal_alerts(alerts, read)]
             records += [read.record(), *found]
+            legible.append(read)
         except Exception as error:  # noqa: BLE001  # a record's border
             misfit = wire.Misfit(deal.asin, str(error), msgspec.json.encode(deal))
             letters.append(dead_letter("deal", rule.domain, misfit, at_ms))
@@ -167,7 +181,13 @@ def digest_deals(
     # Only with the last page is the rule done: what fails before is not put off by a restart.
     done = answer.is_last_page or page + 1 == rule.pages
     marks = ((rule.name, now_ms),) if done else ()
-    return Commit(records=tuple(records), dead_letters=tuple(letters), marks=marks)
+    candidates = [one for sieve in sieves for one in sieve.of_deals(legible, now_ms)]
+    return Commit(
+        records=tuple(records),
+        dead_letters=tuple(letters),
+        marks=marks,
+        candidates=tuple(candidates),
+    )
 
 
 def _of_wire(rule: DealRule, deal: wire.Deal, at_ms: int) -> Deal:

@@ -42,6 +42,7 @@ class Priority(IntEnum):
     DEALS = 0
     BESTSELLERS = 1
     PRICES = 2
+    DISCOVERY = 3
 
 
 class _Answer(Protocol):

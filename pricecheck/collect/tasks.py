@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from pricecheck.bucket import Bucket
 from pricecheck.collect.bestsellers import collect_bestsellers
 from pricecheck.collect.calls import CallLog
+from pricecheck.collect.candidates import Sieve
 from pricecheck.collect.deals import DerivedDeals, collect_deals
+from pricecheck.collect.discovery import TASK as DISCOVERY
+from pricecheck.collect.discovery import Discovery
 from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.spending import Spender
 from pricecheck.collect.trouble import Trouble
@@ -25,7 +29,7 @@ class Collectors:
     """The collecting tasks; made anew after each reload, where `before` are those of until then.
 
     What they know of the key's bucket and plan is taken over from those, unless the config
-    changes it.
+    changes it. `on_accept` is called when discovery has accepted products.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Collectors:
         client: KeepaClient,
         supervisor: Supervisor,
         before: Collectors | None = None,
+        on_accept: Callable[[], None] = lambda: None,
     ) -> None:
         config = settings.config
         self.settings = settings
@@ -65,6 +70,11 @@ class Collectors:
             rules=config.alert_rules,
             rates=partial(read_rates, settings),
         )
+        self._sieves = [
+            Sieve(rule, {each.asin for each in watchlist.watches if each.domain == rule.domain})
+            for rule in config.discovery
+        ]
+        self.discovery = Discovery(self._sieves, self.spender, outbox, on_accept)
         self.troubles = [self.prices.trouble]
 
     def start(self) -> None:
@@ -74,6 +84,9 @@ class Collectors:
         stall_after = config.stall_after * config.time.factor
         start = partial(self.supervisor.start, stall_after=stall_after)
         start("prices", self.prices.run)
+        if self._sieves:
+            self.troubles.append(self.discovery.trouble)
+            start(DISCOVERY, self.discovery.run)
         if config.exchange.url is not None:
             path = self.settings.state_directory() / RATES_FILE
             keep = partial(keep_rates, url=config.exchange.url, path=path, time=config.time)
@@ -86,6 +99,7 @@ class Collectors:
                 derived=self.derived,
                 trouble=self._trouble(deals.name),
                 alerts=config.alert_rules,
+                sieves=self._readers(deals.name),
             )
             start(deals.name, collect)
         for best in config.bestsellers:
@@ -94,8 +108,12 @@ class Collectors:
                 rule=best,
                 spender=self.spender,
                 trouble=self._trouble(best.name),
+                sieves=self._readers(best.name),
             )
             start(best.name, list_them)
+
+    def _readers(self, source: str) -> list[Sieve]:
+        return [sieve for sieve in self._sieves if sieve.rule.source_name == source]
 
     def _trouble(self, task: str) -> Trouble:
         trouble = Trouble(task)

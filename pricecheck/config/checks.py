@@ -52,6 +52,7 @@ def check(config: Config) -> None:
     _check_web(config)
     _check_exchange(config)
     _check_rules(config)
+    _check_discovery(config)
     _check_alerts(config)
     _check_costs(config)
 
@@ -112,6 +113,27 @@ def _check_rules(config: Config) -> None:
         raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
 
 
+def _check_discovery(config: Config) -> None:
+    names = [rule.name for rule in config.discovery]
+    for number, rule in enumerate(config.discovery):
+        place = f"discovery[{number}]"
+        if names.count(rule.name) > 1:
+            raise ConfigError(
+                f"{place}.name: {rule.name} is there twice", remedy="give each rule its own"
+            )
+        if rule.source == "bestsellers" and rule.category is None:
+            raise ConfigError(
+                f"{place}: category is missing", remedy="best sellers are those of a category"
+            )
+        if rule.source == "deals" and isinstance(rule.category, str):
+            raise ConfigError(
+                f"{place}.category: deals are had by the number of a browse node",
+                remedy="write that number, or leave it out for the deals of all categories",
+            )
+        if rule.max_price is not None and rule.max_price < rule.min_price:
+            raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
+
+
 def _check_alerts(config: Config) -> None:
     names = [rule.name for rule in config.alerts]
     for number, rule in enumerate(config.alerts):
@@ -160,6 +182,10 @@ def _check_costs(config: Config) -> None:
     needs = {"prices": costs.check(config.prices.extras)}
     needs |= {"deals": costs.deal} if config.deals else {}
     needs |= {"bestsellers": costs.bestsellers} if config.bestsellers else {}
+    needs |= {
+        f"discovery {rule.name}": costs.deal if rule.source == "deals" else costs.bestsellers
+        for rule in config.discovery
+    }
     for name, cost in needs.items():
         if cost > limit:
             raise ConfigError(

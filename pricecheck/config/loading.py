@@ -15,6 +15,7 @@ from pricecheck.config import sections
 from pricecheck.config.checks import check, check_values
 from pricecheck.config.sections import Config
 from pricecheck.config.settings import FILE_NAME, SERVICES, Settings
+from pricecheck.config.sources import with_sources
 from pricecheck.durations import parse_duration
 from pricecheck.errors import ConfigError, PricecheckError
 from pricecheck.keepa.tables import PRICES, marketplace
@@ -58,6 +59,7 @@ def of_document(document: dict[str, Any], path: Path) -> Settings:
         check_values(document, "")
         config = msgspec.convert(document, Config, dec_hook=_convert)
         check(config)
+        config = with_sources(config)
     except msgspec.ValidationError as error:
         raise _explain(path, str(error)) from None
     except ConfigError as error:
@@ -140,6 +142,7 @@ def _known_keys(place: str) -> list[str]:
         "prices": sections.Prices,
         "deals": sections.DealRule,
         "bestsellers": sections.BestsellersRule,
+        "discovery": sections.DiscoveryRule,
         "alerts": sections.AlertRule,
         "outbox": sections.Outbox,
         "names": sections.Names,

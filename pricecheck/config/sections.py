@@ -63,6 +63,7 @@ _Asin: TypeAlias = Annotated[str, Meta(pattern=f"^({ASIN.pattern})$")]
 _Amount: TypeAlias = Annotated[float, Meta(ge=0, le=20_000_000)]  # Keepa's ints hold no more cents
 
 
+_RULE: Final = "^[A-Za-z0-9][A-Za-z0-9 _-]{0,39}$"
 _HOURS: Final = "^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 
@@ -154,7 +155,7 @@ class AlertRule(_Section, frozen=True, kw_only=True):
     marketplace's currency.
     """
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9 _-]{0,39}$")]
+    name: Annotated[str, Meta(pattern=_RULE)]
     what: Literal["target", "drop", "rise", "low", "high", "stock", "spread", "score"]
     threshold: Threshold | None = None
     against: Literal["last", "avg30", "avg90"] = "last"
@@ -181,6 +182,37 @@ class BestsellersRule(_Section, frozen=True, kw_only=True):
     def name(self) -> str:
         """What the rule's task is called."""
         return f"bestsellers:{self.domain}:{self.category}"
+
+
+class DiscoveryRule(_Section, frozen=True, kw_only=True):
+    """Which products to find, and what becomes of them. Prices in the marketplace's currency.
+
+    They are those of a [[bestsellers]] or [[deals]] table of the same marketplace and category;
+    where there is none, discovery asks for the list itself, `every` so often.
+    """
+
+    name: Annotated[str, Meta(pattern=_RULE)]
+    domain: Domain
+    source: Literal["bestsellers", "deals"]
+    category: _Node | _Text | None = None
+    every: Duration = Duration(86400)
+    top: Annotated[int, Meta(ge=1, le=100_000)] = 100  # of the best sellers
+    pages: Annotated[int, Meta(ge=1, le=100)] = 1  # of the deals
+    min_price: _Amount = 0
+    max_price: _Amount | None = None
+    min_rating: Annotated[float, Meta(ge=0, le=5)] = 0
+    min_reviews: Annotated[int, Meta(ge=0)] = 0
+    brands: tuple[_Text, ...] = ()
+    words: tuple[_Text, ...] = ()  # all of them are in the title
+    without: tuple[_Text, ...] = ()  # none of them is
+    most: Annotated[int, Meta(ge=1, le=1_000_000)] = 100  # products of this rule on the watchlist
+    accept: Literal["ask", "all"] = "ask"
+    reserve: Annotated[float, Meta(ge=0, le=1)] = 0.5  # the share of the bucket left to others
+
+    @property
+    def source_name(self) -> str:
+        """What the task is called that brings the products."""
+        return ":".join(str(part) for part in (self.source, self.domain, self.category) if part)
 
 
 class Outbox(_Section, frozen=True, kw_only=True):
@@ -310,6 +342,7 @@ class Config(_Section, frozen=True, kw_only=True):
     prices: Prices = Prices()
     deals: tuple[DealRule, ...] = ()
     bestsellers: tuple[BestsellersRule, ...] = ()
+    discovery: tuple[DiscoveryRule, ...] = ()
     alerts: tuple[AlertRule, ...] = ()
     outbox: Outbox = Outbox()
     names: Names = Names()

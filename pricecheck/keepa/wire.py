@@ -91,6 +91,7 @@ class Product(msgspec.Struct, frozen=True, rename="camel"):
     asin: str
     domain_id: _Int | None = None
     title: str | None = None
+    brand: str | None = None
     product_type: _Int | None = None
     last_update: _Minute | None = None  # Keepa minutes, as all times of the wire
     root_category: _Long | None = None

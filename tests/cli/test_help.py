@@ -16,6 +16,7 @@ COMMANDS = (
     "status",
     "check",
     "watch",
+    "discover",
     "plan",
     "history",
     "compare",
