@@ -243,7 +243,7 @@ class TestBudget:
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
     ) -> None:
         """As many as configured: the next begins when one has ended."""
-        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=1.0)
+        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=20.0)
         start(desk, watches(1000), concurrency=3)
 
         await until(lambda: len(sizes(desk)) == 3)
@@ -274,7 +274,7 @@ class TestBudget:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """A batch that no longer fits the bucket is not waited for, but asked in parts."""
-        desk = await open_desk(refill_rate=100, tokens=-2_000)
+        desk = await open_desk(refill_rate=100, tokens=-200_000)
         collector = start(desk, watched := watches(100))
         await until(lambda: desk.bucket.state().waiting)
 
