@@ -230,7 +230,7 @@ def _tasks(snapshot: Snapshot | None) -> str:
     if snapshot is None:
         return _note("The daemon did not run when this page was written.")
     reasons = "".join(f'<p class="warning">{escape(reason)}</p>' for reason in snapshot.reasons)
-    up = format_duration(round(snapshot.uptime_s / 60) * 60)
+    up = format_duration(max(60, round(snapshot.uptime_s / 60) * 60))
     caption = f"Up {up}, {'healthy' if snapshot.health == 'ok' else 'degraded'}"
     rows = [_task(task) for task in snapshot.tasks]
     return reasons + _table(caption, ("Task", "State", "Restarts"), rows)
