@@ -14,7 +14,7 @@ import trio
 
 from pricecheck.clock import ScaledClock
 from pricecheck.collect.bestsellers import collect_bestsellers
-from pricecheck.collect.candidates import Sieve
+from pricecheck.collect.candidates import Facts, Sieve, judged
 from pricecheck.collect.deals import DerivedDeals, collect_deals
 from pricecheck.collect.discovery import Discovery
 from pricecheck.collect.trouble import Trouble
@@ -265,6 +265,21 @@ class TestAcceptance:
         assert [one.asin for one in desk.outbox.candidates("accepted")] == names(7)
         assert told == [1]
         assert len(asked(desk)) == 7
+
+    async def test_deals_that_cost_nothing_are_no_more_than_the_most(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """More may wait than a rule takes: they did not have to be asked for."""
+        desk = await open_desk()
+        rule = msgspec.structs.replace(RULE, source="deals", most=3, accept="all")
+        now_ms = desk.spender.time.now_ms()
+        told = [judged(rule, asin, Facts(title="A keyboard"), now_ms) for asin in names(10)]
+        desk.outbox.commit(Commit(candidates=tuple(told)))
+
+        start(desk, rule)
+        await until(lambda: states(desk)["accepted"])
+
+        assert states(desk) == {"accepted": 3, "waiting": 7}
 
     async def test_what_a_person_decided_upon_stands(
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
