@@ -17,7 +17,8 @@ Pure functions. What they promise:
 - A spread rings when the price changes and is then by the threshold below or above that of another
   marketplace, in one currency; again when the spread has grown by `margin` points, and anew once it
   has been that far under the threshold. That the other's price changes is told by its own check.
-- No offer is no price: it neither rings nor arms.
+- No offer is no price, and does not ring. A price that comes back after a day without one is news:
+  a target, or a drop or rise against an average, rings anew. Shorter gaps are the market's noise.
 - An average is Keepa's own of the day of the check, not of the change.
 - `cheapest` rings only while no other product of the rule costs as little.
 - An alert's id is made of product, rule and time of change, and the first of an id stands. So the
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from pricecheck.collect.abroad import Abroad
@@ -39,11 +41,15 @@ from pricecheck.collect.products import Known, Lesson
 from pricecheck.config import AlertRule
 from pricecheck.keepa.tables import BY_CODE, SERIES
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
+from pricecheck.keepa.wire import Point
 from pricecheck.records import Alert, Change, Deal, Price, percent_change
 from pricecheck.watchlist import Watch
 
 ARMED: Final = -1
 """What is remembered of a rule that will ring as soon as the price comes to its bound."""
+
+
+_DAY_S: Final = 86_400
 
 
 class Step(NamedTuple):
@@ -52,6 +58,7 @@ class Step(NamedTuple):
     at: str
     old: int | None
     new: int | None
+    is_back: bool = False  # after a day or more without an offer
 
 
 class Rung(NamedTuple):
@@ -94,6 +101,7 @@ def _judge(
     for step in steps:
         if step.new is None:
             continue
+        told = ARMED if step.is_back else told
         within = _is_beyond(rule, step.new, facts.bound)
         if within and (told == ARMED or _beats(rule, step.new, told)) and facts.allows(step.new):
             rung.append(Rung(step, facts.reference))
@@ -188,7 +196,7 @@ def find_alerts(
     for rule in rules:
         if not _is_for(rule, watch):
             continue
-        steps = [_step(one) for one in lesson.changes if one.price_type == rule.price_type]
+        steps = _steps(rule, before, lesson.changes)
         facts = _facts(rule, watch, price, others, abroad)
         # A price type may be new to us, as when its offers were not bought before: with it comes
         # a history, as with a first check.
@@ -326,12 +334,28 @@ def _amount(rule: AlertRule, watch: Watch) -> float:
     return float(rule.threshold or 0) * factor
 
 
-def _step(change: Change) -> Step:
-    return Step(
-        change.changed_at,
-        _whole(change.old_price, change.old_shipping),
-        _whole(change.new_price, change.new_shipping),
-    )
+def _steps(rule: AlertRule, before: Known | None, changes: Iterable[Change]) -> list[Step]:
+    """Return the changes of a rule's price type."""
+    steps: list[Step] = []
+    point = before.prices.get(rule.price_type) if before else None
+    gone_at = _at(point) if point and point.price is None else None
+    for change in changes:
+        if change.price_type != rule.price_type:
+            continue
+        old = _whole(change.old_price, change.old_shipping)
+        new = _whole(change.new_price, change.new_shipping)
+        is_back = gone_at is not None and _seconds(gone_at, change.changed_at) >= _DAY_S
+        steps.append(Step(change.changed_at, old, new, is_back))
+        gone_at = change.changed_at if new is None else None
+    return steps
+
+
+def _at(point: Point) -> str:
+    return to_rfc3339(to_unix_ms(point.minute))
+
+
+def _seconds(begin: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def _present(rule: AlertRule, lesson: Lesson, steps: list[Step]) -> list[Step]:
@@ -339,10 +363,9 @@ def _present(rule: AlertRule, lesson: Lesson, steps: list[Step]) -> list[Step]:
     point = lesson.known.prices.get(rule.price_type)
     if point is None:
         return []
-    at = to_rfc3339(to_unix_ms(point.minute))
-    if steps and steps[-1].at == at:
+    if steps and steps[-1].at == _at(point):
         return steps[-1:]
-    return [Step(at, None, _whole(point.price, point.shipping))]
+    return [Step(_at(point), None, _whole(point.price, point.shipping))]
 
 
 def _whole(price: int | None, shipping: int | None) -> int | None:

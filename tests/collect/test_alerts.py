@@ -135,6 +135,9 @@ def test_an_alert_says_what_happened_and_when() -> None:
         (rule("target", 50), [4_900, 5_020, 4_900], [4_900]),
         (rule("target", 50), [4_900, 5_060, 4_900], [4_900, 4_900]),
         (rule("target", 50), [4_900, -1, 4_900, -1, 4_000], [4_900, 4_000]),
+        (rule("target", 50), [4_900, *[-1] * 23, 4_900], [4_900]),
+        (rule("target", 50), [4_900, *[-1] * 24, 4_900], [4_900, 4_900]),
+        (rule("low"), [6_000, 4_900, *[-1] * 24, 4_900], [4_900]),
         (rule("target", 50, margin=0), [5_000, 4_999, 5_001, 5_000], [5_000, 4_999, 5_000]),
         # Events: nothing at the first check.
         (rule("drop", "10%"), [5_000, 4_501, 4_050, 3_700, 3_330], [4_050, 3_330]),
@@ -454,11 +457,14 @@ def test_a_deal_rings_by_its_score(deal: Deal, rings: bool) -> None:
     assert ids(found) == [f"DE:{ASIN}:score:{hour(0)}"] * rings
 
 
+AWAY = -2
+"""Without an offer for a day, in a path that is drawn."""
+
 PATHS = st.lists(
-    st.sampled_from([-1, 100, 3_900, 4_000, 4_499, 4_500, 4_999, 5_000, 5_001, 5_600, 7_000]),
+    st.sampled_from([AWAY, -1, 100, 3_900, 4_000, 4_499, 4_500, 4_999, 5_000, 5_001, 5_600, 7_000]),
     min_size=2,
     max_size=14,
-)
+).map(lambda path: [price for one in path for price in ([-1] * 24 if one == AWAY else [one])])
 
 
 @given(PATHS, st.data())
@@ -482,7 +488,7 @@ def test_it_makes_no_difference_when_checks_and_restarts_come(
 
 @given(PATHS, st.data())
 def test_every_new_low_below_the_target_rings(path: list[int], data: st.DataObject) -> None:
-    """Each price below all that were told since it was last above the target, and no other."""
+    """Each price below all that were told since it was last above the target, or away for a day."""
     first = data.draw(st.integers(1, len(path)))
     shop = Shop(TARGET)
 
@@ -493,6 +499,8 @@ def test_every_new_low_below_the_target_rings(path: list[int], data: st.DataObje
     for at, price in enumerate(path):
         if at < first - 1 or price < 0:
             continue
+        if at >= 24 and path[at - 24 : at] == [-1] * 24:
+            lowest = 5_001
         if price > 5_000:
             lowest = 5_001
         elif price < lowest:
