@@ -30,7 +30,7 @@ _NOWHERE: Final = Abroad()
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What an answer amounts to: what to commit, each product's lesson, and what rang."""
+    """What an answer amounts to: what to commit, each product's lesson, and which changes rang."""
 
     commit: Commit
     lessons: list[Lesson]
@@ -74,8 +74,9 @@ def digest_products(
         try:
             rang, told = find_alerts(rules, watch, before, lesson, now_known, abroad)
             deals = derived.find(lesson.price, lesson) if lesson.price else []
-            rang += [alert for deal in deals for alert in find_deal_alerts(rules, deal)]
-            new = _records(lesson, deals, rang)
+            # A deal rings at each check under the same id: no news, but at the first.
+            of_deals = [alert for deal in deals for alert in find_deal_alerts(rules, deal)]
+            new = _records(lesson, deals, [*rang, *of_deals])
         except Exception as error:  # noqa: BLE001  # a record's border
             bad.append(_misfit(product, error))
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.digest import Digest, digest_products
 from pricecheck.collect.products import Known, recall, remember
-from pricecheck.config import DealRule, Domain
+from pricecheck.config import AlertRule, DealRule, Domain, Threshold
 from pricecheck.keepa.client import ProductQuery, ProductsAnswer
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.watchlist import Watch
@@ -28,6 +29,7 @@ def digest(
     known: dict[str, Known | None] | None = None,
     derived: DerivedDeals | None = None,
     watches: list[Watch] | None = None,
+    rules: Sequence[AlertRule] = (),
 ) -> Digest:
     return digest_products(
         answered,
@@ -37,6 +39,7 @@ def digest(
         lookback_s=90 * 86_400,
         derived=derived or DerivedDeals(),
         query=ProductQuery(),
+        rules=rules,
     )
 
 
@@ -187,6 +190,19 @@ def test_a_product_that_is_a_deal_under_a_derived_rule_is_one() -> None:
     found = digest(answer(cheap, product(NEW, TWO)), ONE, TWO, derived=derived)
 
     assert ids(found, "deal") == [f"DE:{ONE}:NEW:{to_rfc3339(to_unix_ms(NOON - 50))}"]
+
+
+def test_a_derived_deal_that_rings_is_no_news_at_each_check() -> None:
+    """Its alert has the same id each time, of which the outbox keeps the first."""
+    derived = DerivedDeals()
+    derived.rules = frozenset({DealRule(domain=Domain("DE"), min_discount=20)})
+    cheap = product(NEW, ONE, stats=stats(avg90={"NEW": 1_000}))
+    score = AlertRule(name="score", what="score", threshold=Threshold(1))
+
+    found = digest(answer(cheap), ONE, derived=derived, rules=(score,))
+
+    assert ids(found, "alert") == [f"DE:{ONE}:score:{to_rfc3339(to_unix_ms(NOON - 50))}"]
+    assert found.alerts == []
 
 
 def test_what_is_remembered_is_what_is_recalled() -> None:
