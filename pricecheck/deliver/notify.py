@@ -40,6 +40,7 @@ KIND: Final = "alert"
 """The records that are told; a relay of ours is enlisted for them."""
 
 ANSWER_WITHIN_S: Final = 60.0
+_READ_WITHIN_S: Final = 30.0
 _AT_ONCE: Final = Limits(records=30, bytes=1_000_000)
 _NOTHING: Final = Limits(records=0, bytes=0)
 _LONG: Final = 12
@@ -173,6 +174,8 @@ class NotifySink:
         for plugin in opened:
             if "overflow=" not in service.url:  # of what is too long for one, make two
                 plugin.overflow_mode = apprise.OverflowMode.SPLIT
+            if "rto=" not in service.url:  # Apprise's 4 s: what comes late would be told again
+                plugin.socket_read_timeout = _READ_WITHIN_S
         return opened
 
     def _notify(self, told: Message, form: Form) -> str | None:

@@ -216,6 +216,16 @@ async def test_a_service_that_never_answers_is_given_up_and_tried_again(
     await until(lambda: phone.told)
 
 
+@pytest.mark.parametrize(("more", "patience"), [("", 30.0), ("?rto=2", 2.0)])
+def test_a_slow_service_is_waited_for(more: str, patience: float) -> None:
+    """Half a minute, unless its address says otherwise: what is late would be told again."""
+    sink = NotifySink(Service("phone", f"json://127.0.0.1/{more}"), AT_ONCE, time=TimeScale())
+
+    [plugin] = sink._service
+
+    assert plugin.request_timeout[1] == patience
+
+
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
     """What the program logs, at its loudest."""
