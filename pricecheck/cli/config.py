@@ -30,6 +30,7 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     from pricecheck.daemon import read_plan
     from pricecheck.deliver.configured import configured_sinks
     from pricecheck.needs import discovery_a_day, most_for_prices, tokens_a_day
+    from pricecheck.silence import silent_rules
     from pricecheck.watched import accepted, with_discovered
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
@@ -46,6 +47,8 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     )
     for line in watched.bad[:_BAD_LINES_SHOWN]:
         click.secho(f"           line {line.line}: {line.reason}", fg="yellow")
+    for silent in silent_rules(plan.settings.config, watched.watches):
+        click.secho(f"alerts     {silent}", fg="yellow")
     simulated = plan.settings.config.simulated
     key = "not looked for" if no_key else "there"
     click.echo(f"key        {'not needed, SIMULATED' if simulated else key}")

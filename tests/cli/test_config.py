@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run
 
 
@@ -143,3 +145,30 @@ async def test_a_sink_that_does_not_hold_starts_nothing(run: Run, home: Path) ->
     assert done.returncode == 78
     assert "missing" in done.stderr
     assert not (home / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('what = "low"\nasins = ["B000000001", "B000000002"]\n', "odd: B000000002 is not watched"),
+        ('what = "low"\nasins = ["B000000001"]\ndomains = ["FR"]\n', "odd: B000000001 is not"),
+        ('what = "spread"\nthreshold = "9%"\n', "odd: no rate of GBP"),
+        ('what = "spread"\nthreshold = "9%"\n[exchange]\nrates = { GBP = 0.8 }\n', None),
+        ('what = "spread"\nthreshold = "9%"\n[exchange]\nurl = "https://example.com"\n', None),
+        ('what = "spread"\nthreshold = "9%"\ndomains = ["DE", "FR"]\n', "odd: watched in one"),
+        ('what = "low"\n', None),
+    ],
+)
+async def test_a_rule_that_can_not_ring_is_told(
+    run: Run, home: Path, more: str, said: str | None
+) -> None:
+    """It is right in itself, but for this watchlist it is not; nobody would notice its silence."""
+    (home / "watchlist.csv").write_text("asin,domain\nB000000001,DE\nB000000001,UK\n")
+    with (home / "pricecheck.toml").open("a") as file:
+        file.write(f'[[alerts]]\nname = "odd"\n{more}')
+
+    done = await run("config", "check")
+
+    assert done.returncode == 0
+    assert ("alerts" in done.stdout) == (said is not None)
+    assert (said or "") in done.stdout
