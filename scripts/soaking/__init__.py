@@ -1,0 +1,1 @@
+"""The parts of scripts/soak: its schedule, the stage it plays on, and the accountant."""

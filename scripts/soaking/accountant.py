@@ -1,0 +1,379 @@
+"""The accountant: compares what was delivered, what is held where, and what it cost.
+
+Nothing of the package is used here; the rules are written down and computed a second time.
+
+What may be missing, and why that is no loss
+  A call is under way from the moment Keepa answers it until the daemon has committed it. When the
+  daemon is killed, the network is cut or Keepa itself is killed meanwhile, the answer may be gone
+  although Keepa has written it down as delivered: nobody could have kept it, and the product is
+  asked for again. So each such interruption excuses at most as many answers as there can be calls
+  under way, and none that is older than a call may take. Every other answer that was delivered
+  whole must be in the outbox, and whatever is in the outbox must be everywhere.
+  Of an answer that was garbled in one item one product may be missing; one that was garbled as a
+  whole brings nothing.
+
+What may be told twice
+  A service is told first, and then it is noted that it was. A kill in between can't be known from
+  one before, so after a kill the first message may repeat the last one before it. No other may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
+
+from scripts.soaking.books import Books, Doc
+
+PRICE_TYPES = {0: "AMAZON", 1: "NEW", 2: "USED", 4: "LISTPRICE"}
+"""The price histories that a plain check brings, by csv index."""
+
+WHOLE = (None, "slow", "negative")
+"""Faults of the simulator with which an answer is whole all the same."""
+
+ONE_ITEM = ("wrongtypes", "missing", "nulls")
+"""Faults that garble one item of an answer."""
+
+MEMORY_SHARE = 0.15
+"""Memory is flat when its median grew by no more than this share."""
+
+FILES = 10
+"""File descriptors are flat when their median grew by no more: connections come and go."""
+
+_TOLD = re.compile(
+    r"^(?P<kind>[\w ]+) on amazon\.de since (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d) "
+    r"\(rule: (?P<rules>[^)]*)\)\nhttps://www\.amazon\.de/dp/(?P<asin>\w+)$",
+    re.MULTILINE,
+)
+_KINDS = {"New": "NEW", "Used": "USED", "Sold by Amazon": "AMAZON"}
+
+
+class Account(NamedTuple):
+    """One account: what was found, and every fault in it."""
+
+    name: str
+    found: str
+    faults: list[str]
+
+
+def settle(books: Books) -> list[Account]:
+    """Return every account of a run."""
+    accounts: tuple[Callable[[Books], Account], ...] = (
+        _answers,
+        _changes,
+        _elasticsearch,
+        _kafka,
+        _tokens,
+        _drops,
+        _told_once,
+        _metrics,
+        _memory,
+        _files,
+        _refused,
+        _unbroken,
+        _well_again,
+    )
+    return [account(books) for account in accounts]
+
+
+def lost_answers(books: Books) -> tuple[int, list[dict[str, Any]], list[str]]:
+    """Return how many whole answers are kept, those that are not, and what is kept by halves."""
+    kept, missing, torn = 0, [], []
+    for entry in books.ledger:
+        fault = entry["fault"]
+        if entry["path"] != "product" or not entry["delivered"] or entry["status"] != 200:
+            continue
+        if fault not in WHOLE and fault not in ONE_ITEM:
+            continue
+        at = rfc3339(entry["at_ms"])
+        there = sum(("price", f"DE:{asin}:{at}") in books.outbox for asin in entry["asins"])
+        least = len(entry["asins"]) - (fault in ONE_ITEM)
+        if there >= least:
+            kept += 1
+        elif there == 0:
+            missing.append(entry)
+        else:
+            torn.append(f"of the answer of {at} there are {there} of {least} prices")
+    return kept, missing, torn
+
+
+def _answers(books: Books) -> Account:
+    kept, missing, faults = lost_answers(books)
+    unexcused = _unexcused(books, missing)
+    faults += [
+        f"the answer of {rfc3339(entry['at_ms'])} with {len(entry['asins'])} products is lost"
+        for entry in unexcused
+    ]
+    answered = {
+        f"DE:{asin}:{rfc3339(entry['at_ms'])}"
+        for entry in books.ledger
+        for asin in entry["asins"]
+        if entry["path"] == "product" and entry["delivered"]
+    }
+    prices = {id_ for kind, id_ in books.outbox if kind == "price"}
+    faults += [f"nobody ever answered {id_}" for id_ in sorted(prices - answered)]
+    excused = len(missing) - len(unexcused)
+    found = f"{kept:,} answers with {len(prices):,} prices kept, {excused} cut off under way"
+    return Account("answers kept", found, faults)
+
+
+def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of the missing answers that no interruption excuses."""
+    setup = books.setup
+    patience_ms = setup.call_timeout_s * 1000 * setup.factor
+    spans = sorted(
+        (event["end_ms"], event["begin_ms"] - patience_ms) for event in _interruptions(books)
+    )
+    room = [setup.calls_at_once] * len(spans)
+    unexcused = []
+    for entry in sorted(missing, key=lambda one: int(one["at_ms"])):
+        for place, (end, begin) in enumerate(spans):
+            if room[place] and begin <= entry["at_ms"] <= end:
+                room[place] -= 1
+                break
+        else:
+            unexcused.append(entry)
+    return unexcused
+
+
+def _interruptions(books: Books) -> list[dict[str, Any]]:
+    return [event for event in books.events if event["name"] == "interruption"]
+
+
+def _changes(books: Books) -> Account:
+    """Recount the changes since the look-back from the simulated histories."""
+    expected = {
+        ("change", "DE", asin, type_, at): prices
+        for asin, type_, at, prices in _recounted(books, books.setup.lookback_days * 1440)
+    }
+    held = [one for one in books.elastic if one.kind == "change"]
+    there = {one.fact: (one.body["old_price"], one.body["new_price"]) for one in held}
+    faults = [f"missing: {_said(fact)}" for fact in sorted(expected.keys() - there.keys())]
+    faults += [f"never happened: {_said(fact)}" for fact in sorted(there.keys() - expected.keys())]
+    faults += [
+        f"wrong: {_said(fact)} was {expected[fact]}, is {there[fact]}"
+        for fact in sorted(expected.keys() & there.keys())
+        if expected[fact] != there[fact]
+    ]
+    return Account("every price change", f"{len(expected):,} in the simulated histories", faults)
+
+
+def _drops(books: Books) -> Account:
+    """Recount the alerts of one rule: by how much a price drops against the last."""
+    least = 1 - books.setup.drop_percent / 100
+    expected = {
+        (asin, at)
+        for asin, type_, at, (old, new) in _recounted(books, 0)
+        if type_ == "NEW" and old is not None and new is not None and new <= old * least
+    }
+    alerts = [one.body for one in books.elastic if one.kind == "alert"]
+    rung = {(one["asin"], one["changed_at"]) for one in alerts if one["rule"] == "drop"}
+    faults = [f"did not ring: {asin} at {at}" for asin, at in sorted(expected - rung)]
+    faults += [f"rang for nothing: {asin} at {at}" for asin, at in sorted(rung - expected)]
+    return Account("alerts recounted", f"{len(expected):,} drops, {len(alerts):,} alerts", faults)
+
+
+def _recounted(
+    books: Books, lookback_minutes: int
+) -> Iterator[tuple[str, str, str, tuple[int | None, int | None]]]:
+    """Yield every change between the first check (or before it) and the last."""
+    checks: dict[str, list[str]] = {asin: [] for asin in books.setup.products}
+    for kind, id_ in books.outbox:
+        if kind == "price":
+            _, asin, at = id_.split(":", 2)
+            checks.setdefault(asin, []).append(at)
+    for asin, times in checks.items():
+        if not times:
+            continue
+        first, last = (_keepa_minute(at) for at in (min(times), max(times)))
+        since = first - lookback_minutes if lookback_minutes else first + 1
+        for index, name in PRICE_TYPES.items():
+            points = books.histories[asin].get(index, [])
+            pairs = zip(points[::2], points[1::2], strict=True)
+            values = [(minute, None if value < 0 else value) for minute, value in pairs]
+            for (_, old), (minute, new) in pairwise([(0, None), *values]):
+                if old != new and since <= minute <= last:
+                    at = rfc3339((minute + 21_564_000) * 60_000)
+                    yield asin, name, at, (old, new)
+
+
+def _elasticsearch(books: Books) -> Account:
+    faults = [
+        f"twice: {_said(fact)}"
+        for fact, count in Counter(one.fact for one in books.elastic).items()
+        if count > 1
+    ]
+    faults += _compared(books, {(one.kind, one.id): one for one in books.elastic})
+    return Account("Elasticsearch", f"{len(books.elastic):,} documents, nothing twice", faults)
+
+
+def _kafka(books: Books) -> Account:
+    # A record's last message is its newest state, for they are in order of their key.
+    newest = {(one.kind, one.id): one for one in books.kafka}
+    again = len({(one.kind, one.id, one.digest) for one in books.kafka})
+    found = f"{len(books.kafka):,} messages, {len(books.kafka) - again:,} of them sent again"
+    return Account("Kafka", found, _compared(books, newest))
+
+
+def _compared(books: Books, there: dict[tuple[str, str], Doc]) -> list[str]:
+    """Return how what is elsewhere differs from the outbox."""
+    ours = books.outbox
+    return [
+        *(f"missing: {_said(key)}" for key in sorted(ours.keys() - there.keys())),
+        *(f"not of the outbox: {_said(key)}" for key in sorted(there.keys() - ours.keys())),
+        *(
+            f"differs: {_said(key)}"
+            for key in sorted(ours.keys() & there.keys())
+            if ours[key].digest != there[key].digest
+        ),
+    ]
+
+
+def _tokens(books: Books) -> Account:
+    """By the ledger: nothing asked for without tokens, and no more spent than there ever were."""
+    setup = books.setup
+    spent = sum(entry["tokens_consumed"] for entry in books.ledger)
+    minutes = (setup.ended_ms - setup.began_ms) / 60_000
+    given = setup.tokens + round(minutes * setup.refill_rate)
+    faults = [f"{spent:,} tokens are more than {given:,}"] if spent > given else []
+    sunk = False
+    for entry in books.ledger:
+        at, left = rfc3339(entry["at_ms"]), entry["tokens_left"]
+        if entry["status"] == 429 and entry["fault"] is None:
+            faults.append(f"asked for {entry['path']} without tokens at {at}")
+        # The simulator may sink its bucket itself, which then refills.
+        sunk = entry["fault"] == "negative" or (sunk and left < 0)
+        if entry["tokens_consumed"] and left < 0 and not sunk:
+            faults.append(f"{-left} tokens overspent at {at}")
+    return Account("tokens", f"{spent:,} spent of {given:,}", faults)
+
+
+def _told_once(books: Books) -> Account:
+    kills = [event["at_s"] for event in _interruptions(books) if event["by"] == "daemon killed"]
+    told: set[tuple[str, str, str, str]] = set()
+    faults: list[str] = []
+    repeats, before_s, last = 0, 0.0, frozenset[tuple[str, str, str, str]]()
+    for message in books.told:
+        these = frozenset(told_alerts(message["message"]))
+        again = these & told
+        killed = any(before_s - 1 <= kill <= message["at_s"] for kill in kills)
+        if again and killed and again <= last:
+            repeats += 1
+        else:
+            faults += [f"told twice: {_said(one)}" for one in sorted(again)]
+        told |= these
+        before_s, last = message["at_s"], these
+    rung = {
+        (one["asin"], one["price_type"], one["changed_at"][:16].replace("T", " "), one["rule"])
+        for kind, id_ in books.outbox
+        if kind == "alert"
+        for one in (books.outbox[kind, id_].body,)
+    }
+    faults += [f"never told: {_said(one)}" for one in sorted(rung - told)]
+    faults += [f"told for nothing: {_said(one)}" for one in sorted(told - rung)]
+    found = f"{len(told):,} in {len(books.told):,} messages, {repeats} told again after a kill"
+    return Account("alerts told once", found, faults)
+
+
+def told_alerts(message: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield ASIN, price type, time of the change and rule of each alert that a message tells."""
+    for one in _TOLD.finditer(message):
+        kind = _KINDS.get(one["kind"], one["kind"])
+        for rule in one["rules"].split(", "):
+            yield one["asin"], kind, one["at"], rule
+
+
+def _metrics(books: Books) -> Account:
+    """Every kept answer left its metric; whatever else was asked did so, too, but for the cuts."""
+    kept = Counter[tuple[Any, ...]]()
+    calls = Counter[str]()
+    for entry in books.ledger:
+        calls[entry["path"]] += entry["delivered"]
+        asins, at = entry["asins"], rfc3339(entry["at_ms"])
+        if asins and entry["delivered"] and ("price", f"DE:{asins[0]}:{at}") in books.outbox:
+            kept[len(asins), entry["tokens_consumed"], entry["tokens_left"]] += 1
+    metrics = [one.body for one in books.elastic if one.kind == "metric"]
+    held = Counter(
+        (one["asin_count"], one["tokens_consumed"], one["tokens_left"])
+        for one in metrics
+        if one["operation"] == "product"
+    )
+    faults = [
+        f"{count} without a metric: {asins} products for {tokens} tokens, {left} left"
+        for (asins, tokens, left), count in (kept - held).items()
+    ]
+    cuts = len(_interruptions(books))
+    noted = Counter(one["operation"] for one in metrics)
+    for path, count in calls.items():
+        if noted[path] < count - cuts * books.setup.calls_at_once:
+            faults.append(f"{count:,} calls of {path} were answered, {noted[path]:,} noted")
+    return Account("metrics", f"{len(metrics):,} of {sum(calls.values()):,} answers", faults)
+
+
+def _memory(books: Books) -> Account:
+    first, last = _thirds(books, "rss_mb")
+    most = first * (1 + MEMORY_SHARE)
+    faults = [f"{last:.0f} MB are more than {most:.0f} MB"] if last > most else []
+    return Account("memory flat", f"{first:.0f} MB, then {last:.0f} MB", faults)
+
+
+def _files(books: Books) -> Account:
+    first, last = _thirds(books, "fds")
+    faults = [f"{last:.0f} are more than {first + FILES:.0f}"] if last > first + FILES else []
+    return Account("file descriptors flat", f"{first:.0f}, then {last:.0f}", faults)
+
+
+def _thirds(books: Books, figure: str) -> tuple[float, float]:
+    """Return a figure's medians in the first and last third of the longest life of a daemon.
+
+    A process grows to its size in the beginning: the first tenth of that life does not count.
+    """
+    lives = Counter(sample["pid"] for sample in books.samples)
+    [(longest, _)] = lives.most_common(1) or [(None, 0)]
+    values = [sample[figure] for sample in books.samples if sample["pid"] == longest]
+    values = values[len(values) // 10 :]
+    third = max(1, len(values) // 3)
+    if len(values) < 3:
+        return 0.0, float("inf")
+    return median(values[:third]), median(values[-third:])
+
+
+def _refused(books: Books) -> Account:
+    """Nothing that we made may be refused; what Keepa garbled may be set aside."""
+    faults = [
+        f"{one['source']} refused {one['kind']} {one['id']}: {one['reason']}"
+        for one in books.dead
+        if one["source"] != "keepa"
+    ]
+    aside = len(books.dead) - len(faults)
+    return Account("nothing refused", f"{aside} garbled products set aside", faults)
+
+
+def _unbroken(books: Books) -> Account:
+    """No bug showed itself: no traceback, no task that stalled, no end that nobody asked for."""
+    lines = books.log.splitlines()
+    faults = [line for line in lines if "Traceback" in line or " task stalled" in line]
+    faults += [event["what"] for event in books.events if event["name"] == "trouble"]
+    return Account("daemon unbroken", f"{len(lines):,} lines of log", faults)
+
+
+def _well_again(books: Books) -> Account:
+    return Account("well again", "status at the end", list(books.health))
+
+
+def rfc3339(unix_ms: int) -> str:
+    """Write a time as records do: the fraction only where there is one."""
+    text = datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{unix_ms % 1000:03d}Z" if unix_ms % 1000 else f"{text}Z"
+
+
+def _keepa_minute(at: str) -> int:
+    return int(datetime.fromisoformat(at).timestamp() // 60) - 21_564_000
+
+
+def _said(key: Iterable[Any]) -> str:
+    return " ".join(map(str, key))

@@ -1,0 +1,145 @@
+"""What each fault of the schedule does to the stage, and how it is undone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from scripts.soaking.schedule import CLOCK, DISK, GARBAGE, KILL, Fault
+from scripts.soaking.stage import KEY, Stage
+
+Break = Callable[[Stage, Fault], Awaitable[None]]
+
+
+async def play(stage: Stage, lane: list[Fault], begin: float) -> None:
+    """Let the faults of one lane happen, each when it is its time and the one before is over."""
+    for fault in lane:
+        await trio.sleep_until(begin + fault.at_s)
+        if fault.name == DISK and not stage.has_disk:
+            stage.note("skipped", fault=fault.name)
+            continue
+        stage.note("fault", fault=fault.name)
+        await FAULTS[fault.name](stage, fault)
+
+
+async def _kill_daemon(stage: Stage, fault: Fault) -> None:
+    stage.kill_daemon()
+    await trio.sleep(fault.lasts_s)
+    await stage.start_daemon()
+
+
+async def _freeze_daemon(stage: Stage, fault: Fault) -> None:
+    stage.signal_daemon(signal.SIGSTOP)
+    await trio.sleep(fault.lasts_s)
+    stage.signal_daemon(signal.SIGCONT)
+
+
+async def _step_clock(stage: Stage, fault: Fault) -> None:
+    stage.step_clock(float(fault.detail.split()[0]))
+    await trio.sleep(fault.lasts_s)
+    stage.step_clock(0)
+
+
+async def _fill_disk(stage: Stage, fault: Fault) -> None:
+    stage.fill_disk()
+    await trio.sleep(fault.lasts_s)
+    stage.free_disk()
+
+
+async def _reload(stage: Stage, fault: Fault) -> None:
+    stage.configure(every="5h")
+    await stage.reload(" reloaded ")
+    await trio.sleep(fault.lasts_s)
+    stage.configure()
+    await stage.reload(" reloaded ")
+
+
+async def _reload_badly(stage: Stage, fault: Fault) -> None:
+    stage.configure(every="five parsecs")
+    await stage.reload(" reload refused")
+    await trio.sleep(fault.lasts_s)
+    stage.configure()
+    await stage.reload(" reloaded ")
+
+
+async def _garble(stage: Stage, fault: Fault) -> None:
+    options = [word for one in fault.detail.split() for word in ("--fault", one)]
+    stage.kill_keepa(fault.name)
+    await stage.start_keepa(*options)
+    await trio.sleep(fault.lasts_s)
+    stage.kill_keepa(fault.name)
+    await stage.start_keepa()
+
+
+async def _kill_keepa(stage: Stage, fault: Fault) -> None:
+    stage.kill_keepa(fault.name)
+    await trio.sleep(fault.lasts_s)
+    await stage.start_keepa()
+
+
+async def _revoke_key(stage: Stage, fault: Fault) -> None:
+    stage.kill_keepa(fault.name)
+    await stage.start_keepa(key=f"not-{KEY}")
+    await trio.sleep(fault.lasts_s)
+    stage.kill_keepa(fault.name)
+    await stage.start_keepa()
+
+
+async def _cut_network(stage: Stage, fault: Fault) -> None:
+    begin_ms = stage.now_ms()
+    stage.wire.cut()
+    await trio.sleep(fault.lasts_s)
+    stage.interrupt(fault.name, begin_ms)
+    await stage.wire.join()
+
+
+async def _hang_network(stage: Stage, fault: Fault) -> None:
+    begin_ms = stage.now_ms()
+    stage.wire.hang()
+    await trio.sleep(fault.lasts_s)
+    stage.wire.flow()
+    stage.interrupt(fault.name, begin_ms)
+
+
+async def _kill_server(stage: Stage, fault: Fault) -> None:
+    name = fault.name.split()[0]
+    os.kill(stage.server_pid(name), signal.SIGKILL)
+    await trio.sleep(fault.lasts_s)
+    await stage.servers("start", name)
+
+
+async def _freeze_server(stage: Stage, fault: Fault) -> None:
+    pid = stage.server_pid(fault.name.split()[0])
+    os.kill(pid, signal.SIGSTOP)
+    await trio.sleep(fault.lasts_s)
+    os.kill(pid, signal.SIGCONT)
+
+
+async def _refuse_alerts(stage: Stage, fault: Fault) -> None:
+    stage.bell.refusing = True
+    await trio.sleep(fault.lasts_s)
+    stage.bell.refusing = False
+
+
+FAULTS: dict[str, Break] = {
+    KILL: _kill_daemon,
+    "daemon frozen": _freeze_daemon,
+    CLOCK: _step_clock,
+    DISK: _fill_disk,
+    "config reloaded": _reload,
+    "bad config reloaded": _reload_badly,
+    GARBAGE: _garble,
+    "Keepa killed": _kill_keepa,
+    "key revoked": _revoke_key,
+    "network refused": _cut_network,
+    "network hung": _hang_network,
+    "elasticsearch killed": _kill_server,
+    "elasticsearch frozen": _freeze_server,
+    "kafka killed": _kill_server,
+    "kafka frozen": _freeze_server,
+    "notifier refusing": _refuse_alerts,
+}
+"""How each is done, by its name in the schedule."""
