@@ -127,9 +127,9 @@ async def keep_rates(heartbeat: Heartbeat, url: str, path: Path, time: TimeScale
             rates = await fetch(url, time)
             await trio.to_thread.run_sync(_write, path, msgspec.json.encode(rates))
         except (ExchangeError, OSError) as error:
-            said, wait_s = str(error), _AGAIN_S
+            said, wait_s = f"no new rates: {error}", _AGAIN_S
             if said != before:
-                log.warning("no exchange rates", extra=kv(url=url, reason=said))
+                log.warning("no exchange rates", extra=kv(url=url, reason=str(error)))
         else:
             said, wait_s = f"rates of {rates.day}", _EVERY_S
             if said != before:

@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Compare what a product costs in several marketplaces.
 
-    Without an ASIN: all products that are watched in more than one, the widest spread first.
+    Without an ASIN: all products that were ever checked in more than one, the widest spread first.
     Prices are compared in the currency of the config's own marketplace, by the rates of its
     section exchange. Reads the outbox and costs no tokens.
     """
@@ -62,7 +62,7 @@ def command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     elif not rows:
-        what = asin or "any product that is watched in several marketplaces"
+        what = asin or "any product that was checked in several marketplaces"
         click.echo(f"No price {price_type} is stored of {what}.", err=True)
     elif asin:
         _print_one(rows[0])
