@@ -55,6 +55,8 @@ _NAMED: Final = re.compile(
 _BETWEEN: Final = re.compile(r",*\s+|,+(?=(?:[\w-]+=)?\w+://)|,+$")
 """A comma ends an address only where another begins, for it may be part of one."""
 
+_ADDRESS: Final = re.compile(r"\w+://\S+")
+
 Form: TypeAlias = Literal["text", "markdown", "html"]
 
 _decode = msgspec.json.Decoder(Alert).decode
@@ -189,7 +191,8 @@ class NotifySink:
         return self._without_secrets(said) or "it does not say why"
 
     def _without_secrets(self, said: Sequence[str]) -> str:
-        return self._pieces.sub("***", "; ".join(said))[:_REASON]
+        # What Apprise has shortened itself is not whole, but has its ends.
+        return _ADDRESS.sub("***", self._pieces.sub("***", "; ".join(said)))[:_REASON]
 
 
 class _Ear(logging.Handler):

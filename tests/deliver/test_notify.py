@@ -317,6 +317,16 @@ def test_an_address_that_apprise_does_not_understand_is_refused(
     assert SECRET not in str(caught.value)
 
 
+def test_not_even_first_and_last_letter_of_a_secret_are_shown() -> None:
+    """Apprise shortens an address to those when it can't use it."""
+    address = "mailto://joe:Qsecret99Z@127.0.0.1:1?smtp=127.0.0.1&to=x@y.example"
+
+    with pytest.raises(ConfigError) as caught:
+        NotifySink(Service("mail", address), AT_ONCE, time=TimeScale())
+
+    assert "Could not load E-Mail URL: ***" in str(caught.value)
+
+
 def test_a_section_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would be told, and nobody would know."""
     monkeypatch.delenv("NOTIFY_URLS", raising=False)
