@@ -83,6 +83,7 @@ def with_discovered(plan: Plan, outbox: Outbox) -> Plan:
 
 def run(path: Path | None, *, strict: bool = False) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises PricecheckError when it can't start."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     plan = read_plan(path, strict=strict)
     _give_memory_back()
     faulthandler.enable()  # systemd's watchdog kills by SIGABRT: every stack into the journal

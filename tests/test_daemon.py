@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from pricecheck.simulator.settings import Fault
 
@@ -47,6 +48,23 @@ class TestStart:
         assert "Traceback" not in daemon.log
         made = {path.name for path in house.directory.iterdir()}
         assert made == {"log", "pricecheck.toml", "watchlist.csv"}
+
+    async def test_a_reload_before_it_stands_does_not_end_it(
+        self, house: House, service: Service
+    ) -> None:
+        """SIGHUP ends whoever does not expect it."""
+        await service.serve()
+        house.configure()
+        content = house.config.read_bytes()
+        house.config.unlink()
+        os.mkfifo(house.config)  # it waits there, for us to write
+
+        with house.start() as daemon:
+            file = await trio.open_file(house.config, "wb")
+            daemon.process.send_signal(signal.SIGHUP)
+            async with file:
+                await file.write(content)
+            await daemon.says("ready")
 
     async def test_without_a_key_it_does_not_start(self, house: House) -> None:
         """It says where one may stand."""
