@@ -143,8 +143,8 @@ def test_make_alone_lists_every_target() -> None:
     ).stdout
 
     targets = [line.split()[:2] for line in listed.splitlines() if len(line.split()) > 2]
-    names = ["help", "run", "test", "test-services", "test-systemd", "test-long", "check", "bench"]
-    names += ["bench-planner", "lock", "install", "uninstall", "deb", "clean"]
+    names = ["help", "run", "test", "test-services", "test-systemd", "test-long", "soak"]
+    names += ["check", "bench", "bench-planner", "lock", "install", "uninstall", "deb", "clean"]
     assert targets == [["make", name] for name in names]
 
 
