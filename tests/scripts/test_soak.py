@@ -241,7 +241,7 @@ def lose_metric(books: Books) -> None:
 
 
 def leak_memory(books: Books) -> None:
-    books.samples = [{"pid": 1, "rss_mb": 90 + number, "fds": 20} for number in range(30)]
+    books.samples = [{"pid": 1, "rss_mb": 90 + 2 * number, "fds": 20} for number in range(30)]
 
 
 def leak_files(books: Books) -> None:
