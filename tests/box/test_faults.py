@@ -106,6 +106,7 @@ def test_a_stopped_process_is_killed_and_restarted(service: Service) -> None:
     service.wait_for_state("active")
 
 
+@pytest.mark.long
 def test_a_start_and_a_stop_that_take_longer_than_their_time_are_waited_for(
     service: Service,
 ) -> None:

@@ -411,7 +411,7 @@ class TestFailures:
         await until(lambda: collector.trouble.reason is None)
 
     # Slower than elsewhere, or on a busy machine calls that belong together are a pause apart.
-    @pytest.mark.parametrize("fast_clock", [360.0], indirect=True)
+    @pytest.mark.parametrize("fast_clock", [900.0], indirect=True)
     async def test_in_bad_weather_one_asks_and_ever_more_seldom(
         self,
         open_desk: OpenDesk,
