@@ -129,7 +129,7 @@ def _kafka(folder: Path, address: str) -> Iterator[Row]:
 
     # To read a record from the disk takes about half as long as to produce it, so the loop that
     # has to read as well is the one to be measured by.
-    peers = {"produce loop reading SQLite": (from_sqlite, 0.8), "produce loop": (from_memory, None)}
+    peers = {"produce loop on SQLite": (from_sqlite, 0.8), "produce loop": (from_memory, None)}
     yield from _compare("outbox to Kafka", ours, peers)
 
 
