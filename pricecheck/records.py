@@ -202,6 +202,11 @@ def time_ordered_id() -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+def with_shipping(price: int | None, shipping: int | None) -> int | None:
+    """Return what a buyer pays, as far as it is known; None where there is no offer."""
+    return None if price is None else price + (shipping or 0)
+
+
 def percent_change(old: int | None, new: int | None) -> float | None:
     """Return the change from old to new in per cent, or None where either is missing or zero."""
     if not old or new is None:

@@ -13,7 +13,7 @@ def silent_rules(config: Config, watches: Iterable[Watch]) -> Iterator[str]:
     """Yield for each rule that will not ring, or not for all that it names, which and why."""
     watched = {(watch.domain, watch.asin) for watch in watches}
     for rule in config.alert_rules:
-        domains = {domain for domain, _ in watched if domain in (rule.domains or (domain,))}
+        domains = {domain for domain, _ in watched if rule.is_for_domain(domain)}
         if rule.what != "score":  # deals are of any product
             for asin in rule.asins:
                 if not any((domain, asin) in watched for domain in domains):

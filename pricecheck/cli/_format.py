@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pricecheck.keepa.tables import MARKETPLACES
+from pricecheck.keepa.tables import MINOR_DIGITS
 
-_DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
 _TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason", "Rule")
 """The columns that are not figures."""
 
@@ -28,7 +27,7 @@ def amount(minor: int | None, currency: str) -> str:
     """Write a price of the smallest unit: 4999 of EUR is `49.99`; None is a dash."""
     if minor is None:
         return "-"
-    digits = _DIGITS[currency]
+    digits = MINOR_DIGITS[currency]
     return f"{minor / 10**digits:,.{digits}f}"
 
 

@@ -23,13 +23,10 @@ class Abroad(msgspec.Struct, frozen=True):
         found: dict[str, int] = {}
         for other, products in self.known.items():
             known = products.get(asin)
-            point = known.prices.get(rule.price_type) if known else None
-            if known is None or known.absent or point is None or point.price is None:
+            offer = known.offer(rule.price_type) if known else None
+            if offer is None or not rule.is_for_domain(other):
                 continue
-            if rule.domains and other not in rule.domains:
-                continue
-            whole = point.price + (point.shipping or 0)
-            converted = self.rates.convert(whole, BY_CODE[other], BY_CODE[domain])
+            converted = self.rates.convert(offer, BY_CODE[other], BY_CODE[domain])
             if converted:
                 found[other] = converted
         return found
@@ -41,6 +38,7 @@ def others_to_look_at(rules: Iterable[AlertRule], domain: str, watched: Iterable
     return {
         other
         for rule in rules
-        if rule.what == "spread" and domain in (rule.domains or (domain,))
-        for other in (domains & {*rule.domains} if rule.domains else domains)
+        if rule.what == "spread" and rule.is_for_domain(domain)
+        for other in domains
+        if rule.is_for_domain(other)
     } - {domain}

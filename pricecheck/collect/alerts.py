@@ -42,7 +42,7 @@ from pricecheck.config import AlertRule
 from pricecheck.keepa.tables import BY_CODE, SERIES
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.keepa.wire import Point
-from pricecheck.records import Alert, Change, Deal, Price, percent_change
+from pricecheck.records import Alert, Change, Deal, Price, percent_change, with_shipping
 from pricecheck.watchlist import Watch
 
 ARMED: Final = -1
@@ -159,14 +159,14 @@ def _judge_spread(
 
 def _is_beyond(rule: AlertRule, price: int, bound: float, slack: float = 0.0) -> bool:
     """Tell whether a price has come to a bound, or is not farther from it than so many per cent."""
-    if _falls(rule):
+    if rule.falls:
         return price <= bound * (1 + slack / 100)
     return price >= bound * (1 - slack / 100)
 
 
 def _beats(rule: AlertRule, price: int, last: int) -> bool:
     """Tell whether a price goes by the margin beyond the last: many small steps add up."""
-    if _falls(rule):
+    if rule.falls:
         return price < last and price <= last * (1 - rule.margin / 100)
     return price > last and price >= last * (1 + rule.margin / 100)
 
@@ -249,13 +249,9 @@ def mates(rules: Iterable[AlertRule], domain: str, asins: Iterable[str]) -> set[
     return {
         asin
         for rule in rules
-        if rule.cheapest and domain in (rule.domains or (domain,)) and checked & {*rule.asins}
+        if rule.cheapest and rule.is_for_domain(domain) and checked & {*rule.asins}
         for asin in rule.asins
     } - checked
-
-
-def _falls(rule: AlertRule) -> bool:
-    return rule.what in ("target", "drop", "low")
 
 
 def _is_event(rule: AlertRule) -> bool:
@@ -264,7 +260,7 @@ def _is_event(rule: AlertRule) -> bool:
 
 
 def _applies(rule: AlertRule, domain: str, asin: str) -> bool:
-    return (not rule.domains or domain in rule.domains) and (not rule.asins or asin in rule.asins)
+    return rule.is_for_domain(domain) and (not rule.asins or asin in rule.asins)
 
 
 def _is_for(rule: AlertRule, watch: Watch) -> bool:
@@ -283,7 +279,7 @@ def _happens(rule: AlertRule, watch: Watch, step: Step, facts: Facts) -> bool:
     if step.old is None:
         return True
     bound = _away(rule, watch, step.old)
-    return step.new <= bound if _falls(rule) else step.new >= bound
+    return step.new <= bound if rule.falls else step.new >= bound
 
 
 def _facts(
@@ -311,12 +307,7 @@ def _facts(
 def _rival(rule: AlertRule, watch: Watch, others: Mapping[str, Known]) -> int | None:
     """Return the lowest price of the other products that a rule names."""
     rivals = [others[asin] for asin in rule.asins if asin in others and asin != watch.asin]
-    points = [
-        known.prices[rule.price_type]
-        for known in rivals
-        if rule.price_type in known.prices and not known.absent
-    ]
-    offers = (_whole(point.price, point.shipping) for point in points)
+    offers = (known.offer(rule.price_type) for known in rivals)
     return min((offer for offer in offers if offer is not None), default=None)
 
 
@@ -325,7 +316,7 @@ def _away(rule: AlertRule, watch: Watch, price: int) -> float:
     threshold = rule.threshold
     share = threshold is not None and threshold.percent
     by = price * float(threshold or 0) / 100 if share else _amount(rule, watch)
-    return price - by if _falls(rule) else price + by
+    return price - by if rule.falls else price + by
 
 
 def _amount(rule: AlertRule, watch: Watch) -> float:
@@ -342,8 +333,8 @@ def _steps(rule: AlertRule, before: Known | None, changes: Iterable[Change]) -> 
     for change in changes:
         if change.price_type != rule.price_type:
             continue
-        old = _whole(change.old_price, change.old_shipping)
-        new = _whole(change.new_price, change.new_shipping)
+        old = with_shipping(change.old_price, change.old_shipping)
+        new = with_shipping(change.new_price, change.new_shipping)
         is_back = gone_at is not None and _seconds(gone_at, change.changed_at) >= _DAY_S
         steps.append(Step(change.changed_at, old, new, is_back))
         gone_at = change.changed_at if new is None else None
@@ -365,11 +356,7 @@ def _present(rule: AlertRule, lesson: Lesson, steps: list[Step]) -> list[Step]:
         return []
     if steps and steps[-1].at == _at(point):
         return steps[-1:]
-    return [Step(_at(point), None, _whole(point.price, point.shipping))]
-
-
-def _whole(price: int | None, shipping: int | None) -> int | None:
-    return None if price is None else price + (shipping or 0)
+    return [Step(_at(point), None, with_shipping(point.price, point.shipping))]
 
 
 def _key(rule: AlertRule, target: int | None) -> str:

@@ -17,7 +17,7 @@ from pricecheck.keepa import wire
 from pricecheck.keepa.client import ProductQuery
 from pricecheck.keepa.tables import PRICE_TYPES, PRICES, SERIES, Marketplace, PriceType
 from pricecheck.keepa.time import from_unix_ms, to_rfc3339, to_unix_ms
-from pricecheck.records import Change, Price, percent_change
+from pricecheck.records import Change, Price, percent_change, with_shipping
 from pricecheck.rhythm import Rhythm, follow
 from pricecheck.watchlist import Watch
 
@@ -42,6 +42,11 @@ class Known(msgspec.Struct, frozen=True, omit_defaults=True):
     prices: dict[str, wire.Point] = {}  # the point in force of each price type
     rhythm: Rhythm | None = None  # how often its prices change
     told: dict[str, int] = {}  # what alert rules remember of it (alerts.py)
+
+    def offer(self, price_type: str) -> int | None:
+        """Return the price in force, with shipping where it is known; None for no offer."""
+        point = None if self.absent else self.prices.get(price_type)
+        return None if point is None else with_shipping(point.price, point.shipping)
 
 
 _encode = msgspec.json.Encoder().encode

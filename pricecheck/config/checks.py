@@ -7,7 +7,7 @@ import math
 import re
 from typing import Final
 
-from pricecheck.config.sections import AlertRule, Config, Keepa, is_loopback
+from pricecheck.config.sections import Config, DealRule, DiscoveryRule, Keepa, is_loopback
 from pricecheck.errors import ConfigError
 from pricecheck.keepa.tables import LEAST_OFFERS, MARKETPLACES, MOST_OFFERS
 
@@ -105,12 +105,16 @@ def _check_rules(config: Config) -> None:
         place = f"deals[{number}]"
         if rule.max_discount < rule.min_discount:
             raise ConfigError(f"{place}.max_discount: is below min_discount", remedy="swap them")
-        if rule.max_price is not None and rule.max_price < rule.min_price:
-            raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
+        _check_prices(rule, place)
     tasks = [rule.name for rule in config.deals]
     tasks += [rule.name for rule in config.bestsellers]
     if twice := {name for name in tasks if tasks.count(name) > 1}:
         raise ConfigError(f"{min(twice)} is configured twice", remedy="join the two rules into one")
+
+
+def _check_prices(rule: DealRule | DiscoveryRule, place: str) -> None:
+    if rule.max_price is not None and rule.max_price < rule.min_price:
+        raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
 
 
 def _check_discovery(config: Config) -> None:
@@ -130,8 +134,7 @@ def _check_discovery(config: Config) -> None:
                 f"{place}.category: deals are had by the number of a browse node",
                 remedy="write that number, or leave it out for the deals of all categories",
             )
-        if rule.max_price is not None and rule.max_price < rule.min_price:
-            raise ConfigError(f"{place}.max_price: is below min_price", remedy="swap them")
+        _check_prices(rule, place)
 
 
 def _check_alerts(config: Config) -> None:
@@ -158,15 +161,11 @@ def _check_alerts(config: Config) -> None:
             )
         if rule.against != "last" and rule.what not in ("drop", "rise"):
             raise ConfigError(f"{place}.against: is for drop and rise", remedy="leave it out")
-        if rule.cheapest and (len(rule.asins) < 2 or not _falls(rule)):
+        if rule.cheapest and (len(rule.asins) < 2 or not rule.falls):
             raise ConfigError(
                 f"{place}.cheapest: is for the target, drop or low of several asins",
                 remedy="name those that stand for each other: asins = [...]",
             )
-
-
-def _falls(rule: AlertRule) -> bool:
-    return rule.what in ("target", "drop", "low")
 
 
 _MEASURED: Final = {

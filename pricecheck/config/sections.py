@@ -165,6 +165,15 @@ class AlertRule(_Section, frozen=True, kw_only=True):
     asins: tuple[_Asin, ...] = ()
     cheapest: bool = False  # tell only of the cheapest of `asins`
 
+    @property
+    def falls(self) -> bool:
+        """Whether it waits for a price to fall."""
+        return self.what in ("target", "drop", "low")
+
+    def is_for_domain(self, domain: str) -> bool:
+        """Tell whether it says anything of a marketplace, by its code."""
+        return not self.domains or domain in self.domains
+
 
 TARGET_RULE: Final = AlertRule(name="target", what="target")
 """The rule that is always there; one of its name takes its place."""

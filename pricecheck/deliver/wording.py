@@ -12,12 +12,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from pricecheck.keepa.tables import BY_CODE, MARKETPLACES
+from pricecheck.keepa.tables import BY_CODE, MINOR_DIGITS
 from pricecheck.records import Alert
 
 Language: TypeAlias = Literal["en", "de"]
 
-_DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
 _SIGNS: Final = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _TITLE: Final = 80
 """Of a product's title so much is told; they run to 200 characters."""
@@ -196,7 +195,7 @@ def _happened(alert: Alert, words: _Words) -> str:
 
 
 def _price(minor: int, currency: str, words: _Words) -> str:
-    figure = _figure(f"{minor / 10 ** _DIGITS[currency]:,.{_DIGITS[currency]}f}", words)
+    figure = _figure(f"{minor / 10 ** MINOR_DIGITS[currency]:,.{MINOR_DIGITS[currency]}f}", words)
     sign = _SIGNS.get(currency)
     if sign is not None:
         return words.price.format(sign=sign, figure=figure)

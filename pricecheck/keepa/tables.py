@@ -59,6 +59,9 @@ MARKETPLACES: Final = (
     Marketplace(12, "BR", "com.br", "BRL"),
 )
 
+MINOR_DIGITS: Final = {market.currency: market.minor_digits for market in MARKETPLACES}
+"""How many decimals the smallest unit of each currency stands for."""
+
 BY_CODE: Final = {market.code: market for market in MARKETPLACES}
 BY_ID: Final = {market.id: market for market in MARKETPLACES}
 # What people write for a marketplace: its code, its host, Keepa's number, ISO's name of the UK.

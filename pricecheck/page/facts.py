@@ -15,7 +15,7 @@ from pricecheck.keepa.tables import BY_CODE, PRICES, SERIES, Marketplace
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.outbox import Outbox
 from pricecheck.page.steps import Point, even_cap, price_at, thin
-from pricecheck.records import Deal, Metric, Price, percent_change
+from pricecheck.records import Deal, Metric, Price, percent_change, with_shipping
 from pricecheck.watchlist import Watch
 
 MOST_POINTS: Final = 250_000
@@ -162,17 +162,13 @@ def _series(steps: list[_Step], price: Price, begin_ms: int, known: int) -> dict
     for step in steps:
         points = found.setdefault(step.price_type, [])
         at = _minute(step.changed_at, begin_ms)
-        old = _with_shipping(step.old_price, step.old_shipping)
+        old = with_shipping(step.old_price, step.old_shipping)
         if not points and old is not None and at > known:
             points.append((known, old))
-        points.append((at, _with_shipping(step.new_price, step.new_shipping)))
+        points.append((at, with_shipping(step.new_price, step.new_shipping)))
     for name, value in price.prices.items():
         found.setdefault(name, [(known, value)])
     return {each.name: found[each.name] for each in PRICES if each.name in found}
-
-
-def _with_shipping(price: int | None, shipping: int | None) -> int | None:
-    return None if price is None else price + (shipping or 0)
 
 
 def _minute(time: str, begin_ms: int) -> int:

@@ -8,7 +8,7 @@ half was with both, and in the end.
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ from pricecheck.deliver.sink import Sink
 from pricecheck.outbox import Commit, Outbox
 from pricecheck.records import Change, Metric, Record
 from pricecheck.supervisor import Heartbeat
+from scripts.benchmarks.processes import memory_mb
 
 _COMMIT = 1_000
 
@@ -125,9 +126,7 @@ def main() -> None:
 
 def _peak_mb() -> float:
     # Not ru_maxrss, which begins with the size of whoever started us.
-    status = Path("/proc/self/status").read_text()
-    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kilobytes) / 1000
+    return memory_mb(os.getpid(), "VmHWM")
 
 
 if __name__ == "__main__":

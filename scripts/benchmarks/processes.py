@@ -33,10 +33,8 @@ class Daemon(NamedTuple):
         return time.clock_gettime(~self.pid << 3 | _OF_A_PROCESS)
 
     def memory_mb(self, field: str) -> float:
-        """Return a memory figure of proc(5): VmRSS is what it holds, VmHWM the most it held."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        (kilobytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
-        return int(kilobytes) / 1000
+        """Return a memory figure of it, as `memory_mb` does."""
+        return memory_mb(self.pid, field)
 
     def wait_checked(self, products: int) -> None:
         """Wait until that many products have been checked and committed."""
@@ -47,6 +45,13 @@ class Daemon(NamedTuple):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not {products:,} products checked in {_WITHIN_S} s")
                 time.sleep(0.05)
+
+
+def memory_mb(pid: int, field: str) -> float:
+    """Return a memory figure of proc(5): VmRSS is what a process holds, VmHWM the most it held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kilobytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) / 1000
 
 
 def write_home(home: Path, *, url: str, watched: Iterable[tuple[str, str]], more: str = "") -> None:
