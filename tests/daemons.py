@@ -18,7 +18,7 @@ import trio
 
 from pricecheck import status
 from pricecheck.errors import NotRunningError
-from pricecheck.outbox import FILE_NAME, open_readonly
+from pricecheck.outbox import FILE_NAME, lookup, open_readonly
 from pricecheck.simulator.server import serve
 from pricecheck.simulator.settings import Settings, real_now_ms
 from pricecheck.snapshot import Snapshot
@@ -139,7 +139,7 @@ class House:
     def kept(self, kind: str) -> list[dict[str, Any]]:
         """The bodies of the records of a kind, newest first."""
         with closing(open_readonly(self.outbox)) as outbox:
-            return [json.loads(body) for body in outbox.latest(kind, limit=1_000_000)]
+            return [json.loads(body) for body in lookup.latest(outbox, kind, limit=1_000_000)]
 
     def checked(self) -> list[str]:
         """The products that have a price, one for each price."""

@@ -22,7 +22,7 @@ import trio
 from pricecheck.collect.products import recall
 from pricecheck.keepa.tables import BY_CODE, BY_ID, PRICES
 from pricecheck.keepa.time import from_unix_ms, to_rfc3339, to_unix_ms
-from pricecheck.outbox import Outbox, open_readonly
+from pricecheck.outbox import Outbox, lookup, open_readonly
 from pricecheck.simulator.series import histories
 from pricecheck.simulator.world import find
 
@@ -75,7 +75,7 @@ def count_calls(service: Service) -> int:
 
 def prices_of(outbox: Outbox) -> dict[str, Any]:
     """All price records, by id."""
-    found = [json.loads(body) for body in outbox.latest("price", limit=1_000_000)]
+    found = [json.loads(body) for body in lookup.latest(outbox, "price", limit=1_000_000)]
     return {f"{one['domain']}:{one['asin']}:{one['timestamp']}": one for one in found}
 
 
@@ -111,7 +111,7 @@ def assert_every_change_once(outbox: Outbox) -> None:
         times.setdefault(price["asin"], []).append(minute_of(price["timestamp"]))
     assert len(times) == len(PRODUCTS)
     for asin, minutes in times.items():
-        bodies = [json.loads(body) for body in outbox.changes(asin)]
+        bodies = [json.loads(body) for body in lookup.changes(outbox, asin)]
         kept = {(one["price_type"], one["changed_at"]): one for one in bodies}
         expected = recount(asin, min(minutes) - LOOK_BACK_DAYS * 1440, max(minutes))
         assert {key: (one["old_price"], one["new_price"]) for key, one in kept.items()} == expected

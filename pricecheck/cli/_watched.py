@@ -112,6 +112,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
     import msgspec
 
     from pricecheck.errors import StoreError
+    from pricecheck.outbox import lookup
     from pricecheck.records import Price
     from pricecheck.watched import accepted
 
@@ -127,7 +128,9 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
             rows = []
             for watch in watches:
                 at_ms = checked.get((watch.domain, watch.asin))
-                bodies = outbox.latest_prices(watch.asin, domain=watch.domain) if at_ms else []
+                bodies = (
+                    lookup.latest_prices(outbox, watch.asin, domain=watch.domain) if at_ms else []
+                )
                 price = decoder.decode(bodies[0]) if bodies else None
                 rule = brought.get((watch.domain, watch.asin))
                 rows.append(_row(watch, costs, at_ms, price, rule))

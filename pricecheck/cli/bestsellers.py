@@ -67,12 +67,13 @@ def _newest(outbox: Outbox, market: Marketplace | None) -> list[Bestsellers]:
     """Return the newest list of each category."""
     import msgspec
 
+    from pricecheck.outbox import lookup
     from pricecheck.records import Bestsellers
 
     decoder = msgspec.json.Decoder(Bestsellers)
     lists: dict[tuple[str, str], Bestsellers] = {}
     domain = market.code if market else None
-    for body in outbox.latest("bestseller", limit=_LOOKED_AT, domain=domain):
+    for body in lookup.latest(outbox, "bestseller", limit=_LOOKED_AT, domain=domain):
         found = decoder.decode(body)
         lists.setdefault((found.domain, found.category), found)
     return [lists[key] for key in sorted(lists)]
@@ -81,11 +82,12 @@ def _newest(outbox: Outbox, market: Marketplace | None) -> list[Bestsellers]:
 def _show(outbox: Outbox, found: Bestsellers) -> None:
     import msgspec
 
+    from pricecheck.outbox import lookup
     from pricecheck.records import Price
 
     rows = []
     for place, asin in enumerate(found.asins, start=1):
-        known = outbox.latest_prices(asin, domain=found.domain)
+        known = lookup.latest_prices(outbox, asin, domain=found.domain)
         price = msgspec.json.decode(known[0], type=Price) if known else None
         rows.append(
             (

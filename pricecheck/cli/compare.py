@@ -89,10 +89,11 @@ def _compared(
     import msgspec
 
     from pricecheck.keepa.tables import BY_CODE
+    from pricecheck.outbox import lookup
     from pricecheck.records import Price
 
     home = settings.config.prices.domain.market
-    prices = [msgspec.json.decode(body, type=Price) for body in outbox.latest_prices(asin)]
+    prices = [msgspec.json.decode(body, type=Price) for body in lookup.latest_prices(outbox, asin)]
     offers = [
         (price, whole, rates.convert(whole, BY_CODE[price.domain], home))
         for price in prices

@@ -103,11 +103,14 @@ def _newest(settings: Settings, market: Marketplace | None) -> list[Deal]:
     """Return the newest state of each deal, one a product and price type."""
     import msgspec
 
+    from pricecheck.outbox import lookup
     from pricecheck.records import Deal
 
     decoder = msgspec.json.Decoder(Deal)
     with stored(settings) as outbox:
-        bodies = outbox.latest("deal", limit=_LOOKED_AT, domain=market.code if market else None)
+        bodies = lookup.latest(
+            outbox, "deal", limit=_LOOKED_AT, domain=market.code if market else None
+        )
     deals: dict[tuple[str, str, str], Deal] = {}
     for body in bodies:
         deal = decoder.decode(body)

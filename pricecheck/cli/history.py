@@ -87,12 +87,14 @@ def _changes(
     import msgspec
 
     from pricecheck.errors import InputError
+    from pricecheck.outbox import lookup
     from pricecheck.records import Change
     from pricecheck.watchlist import parse_asin
 
     asin = parse_asin(asin)
     with stored(settings) as outbox:
-        bodies = outbox.changes(
+        bodies = lookup.changes(
+            outbox,
             asin,
             domain=market.code if market else None,
             since_ms=settings.config.time.now_ms() - since * 1000,

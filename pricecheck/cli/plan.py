@@ -136,7 +136,9 @@ def _stored(settings: Settings) -> tuple[dict[tuple[str, str], Seen], float | No
 def _last_refill(outbox: Outbox) -> float | None:
     import msgspec
 
-    for body in outbox.latest("metric", limit=20):
+    from pricecheck.outbox import lookup
+
+    for body in lookup.latest(outbox, "metric", limit=20):
         rate = msgspec.json.decode(body).get("refill_rate")
         if rate:
             return float(rate)

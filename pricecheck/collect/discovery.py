@@ -27,7 +27,7 @@ from pricecheck.keepa.errors import KeepaError, RejectedError
 from pricecheck.keepa.tables import MAX_ASINS
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.logs import kv
-from pricecheck.outbox import Candidate, Commit, Outbox
+from pricecheck.outbox import Candidate, Commit, Outbox, lookup
 from pricecheck.records import Bestsellers
 from pricecheck.supervisor import Heartbeat
 
@@ -100,7 +100,7 @@ class Discovery:
         """Take in the list of before the rule was there, and judge anew what was judged."""
         rule, now_ms = sieve.rule, self._spender.time.now_ms()
         is_list = rule.source == "bestsellers"
-        if is_list and (body := self._outbox.latest_list(rule.domain, str(rule.category))):
+        if is_list and (body := lookup.latest_list(self._outbox, rule.domain, str(rule.category))):
             stored = msgspec.json.decode(body, type=Bestsellers)
             self._outbox.commit(Commit(candidates=tuple(sieve.of_list(stored.asins, now_ms))))
         before = [

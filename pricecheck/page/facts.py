@@ -13,7 +13,7 @@ import msgspec
 
 from pricecheck.keepa.tables import BY_CODE, PRICES, SERIES, Marketplace
 from pricecheck.keepa.time import to_rfc3339
-from pricecheck.outbox import Outbox
+from pricecheck.outbox import Outbox, lookup
 from pricecheck.page.steps import Point, even_cap, price_at, thin
 from pricecheck.records import Deal, Metric, Price, percent_change, with_shipping
 from pricecheck.watchlist import Watch
@@ -133,12 +133,12 @@ def gather(
 
 def _product(outbox: Outbox, watch: Watch, begin_ms: int, now_ms: int, known: int) -> list[Product]:
     """Return the product, or nothing when no price of it is stored."""
-    bodies = outbox.latest_prices(watch.asin, domain=watch.domain)
+    bodies = lookup.latest_prices(outbox, watch.asin, domain=watch.domain)
     if not bodies:
         return []
     price = _price(bodies[0])
     checked = max(0, _minute(price.timestamp, begin_ms))
-    changes = outbox.changes(watch.asin, domain=watch.domain, since_ms=begin_ms)
+    changes = lookup.changes(outbox, watch.asin, domain=watch.domain, since_ms=begin_ms)
     series = _series([_step(body) for body in changes], price, begin_ms, min(known, checked))
     main = series.get("NEW") or series.get("AMAZON") or []
     week_ago = price_at(main, (now_ms - begin_ms) // _MINUTE_MS - _WEEK_MINUTES)
@@ -189,7 +189,7 @@ def _thinned(products: list[Product]) -> list[Product]:
 def _best_deals(outbox: Outbox) -> tuple[list[Deal], int]:
     """Return the best deals seen in the day before the last one was, and how many there were."""
     newest: dict[tuple[str, str, str], Deal] = {}
-    for body in outbox.latest("deal", limit=_DEALS_READ):
+    for body in lookup.latest(outbox, "deal", limit=_DEALS_READ):
         deal = _deal(body)
         newest.setdefault((deal.domain, deal.asin, deal.price_type), deal)
     last = max((datetime.fromisoformat(deal.timestamp) for deal in newest.values()), default=None)
@@ -208,7 +208,7 @@ def _spending(outbox: Outbox, now_ms: int) -> Spending:
     by_hour = [0] * 24
     by_name: dict[str, list[Metric]] = {}
     tokens_left = refill_rate = None
-    for body in outbox.latest("metric", limit=_METRICS_READ):
+    for body in lookup.latest(outbox, "metric", limit=_METRICS_READ):
         metric = _metric(body)
         if tokens_left is None:  # of the newest that tells it
             tokens_left = metric.tokens_left

@@ -9,8 +9,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from pricecheck import _schema
-from pricecheck.outbox import Commit, Outbox
+from pricecheck.outbox import Commit, Outbox, schema
 from pricecheck.records import Change, Record
 from scripts.benchmarks.figures import Row, at_least, seconds_of
 
@@ -83,7 +82,7 @@ def raw_database(file: Path) -> sqlite3.Connection:
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    for script in _schema.MIGRATIONS:
+    for script in schema.MIGRATIONS:
         db.executescript(script)
     return db
 

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from pricecheck._schema import MIGRATIONS
+from pricecheck.outbox.schema import MIGRATIONS
 from tests.box.conftest import QUICK, WATCHLIST, Service, wait_for
 
 pytestmark = pytest.mark.timeout(300)

@@ -15,7 +15,7 @@ from pricecheck.clock import ScaledClock
 from pricecheck.collect.calls import CallLog
 from pricecheck.collect.spending import Spender
 from pricecheck.keepa.client import KeepaClient, Timeouts
-from pricecheck.outbox import Commit, Outbox
+from pricecheck.outbox import Commit, Outbox, lookup
 from pricecheck.records import Record
 from pricecheck.supervisor import Heartbeat
 from pricecheck.timescale import TimeScale
@@ -38,7 +38,7 @@ class Desk(NamedTuple):
 
     def kept(self, kind: str) -> list[dict[str, Any]]:
         """The bodies of the records of a kind, newest first."""
-        return [json.loads(body) for body in self.outbox.latest(kind, limit=100_000)]
+        return [json.loads(body) for body in lookup.latest(self.outbox, kind, limit=100_000)]
 
 
 OpenDesk = Callable[..., Awaitable[Desk]]

@@ -1,6 +1,6 @@
 """The outbox's SQLite file: its tables, and how it is opened, checked, migrated and moved aside.
 
-What is done with the tables stands in outbox.py. SQLite's errors become ours here, so that an
+What is done with the tables stands in store.py. SQLite's errors become ours here, so that an
 operator reads what to do instead of 'database disk image is malformed'.
 """
 
@@ -24,7 +24,7 @@ BUSY_TIMEOUT_S: Final = 5.0
 # records_by_kind serves retention and 'the newest of a kind'; `UNIQUE (kind, id)` serves all
 # that is asked of one product, for an id begins with domain:asin.
 # counts and relays.backlog are figures kept up to date, for counting a million rows is slow:
-# outbox.py adds what it appends, the trigger takes off what goes, for whatever reason it goes.
+# store.py adds what it appends, the trigger takes off what goes, for whatever reason it goes.
 _VERSION_1 = """
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -182,7 +182,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _connect(path: Path, query: str = "") -> sqlite3.Connection:
-    # isolation_level None: transactions begin and end where outbox.py says so.
+    # isolation_level None: transactions begin and end where store.py says so.
     with explained(path):
         return sqlite3.connect(
             path.absolute().as_uri() + query,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pricecheck import _schema
-from pricecheck.outbox import Backlog, Commit, Outbox
+from pricecheck.outbox import Backlog, Commit, Outbox, schema
 from pricecheck.records import Record
 
 
@@ -71,8 +70,8 @@ class TestOneKindOnly:
     def test_a_store_of_before_takes_every_kind(self, tmp_path: Path) -> None:
         """The relays in it are those that were there."""
         path = tmp_path / "older.db"
-        db, _ = _schema.open_database(
-            path, verify=True, now_ms=lambda: 0, migrations=_schema.MIGRATIONS[:1]
+        db, _ = schema.open_database(
+            path, verify=True, now_ms=lambda: 0, migrations=schema.MIGRATIONS[:1]
         )
         with closing(db):
             db.execute("INSERT INTO relays VALUES ('kafka', 0, 0)")

@@ -1,8 +1,8 @@
 """The outbox: everything learned, kept in SQLite until every relay has delivered it.
 
-The only module with SQL (with _schema.py, the file it works on). It is synchronous and safe to
-call from any thread: trio code calls it through `trio.to_thread.run_sync`. When `commit` has
-returned, the records survive a crash of the machine. It neither makes records nor sends them.
+It is synchronous and safe to call from any thread: trio code calls it through
+`trio.to_thread.run_sync`. When `commit` has returned, the records survive a crash of the machine.
+It neither makes records nor sends them.
 """
 
 from __future__ import annotations
@@ -13,29 +13,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
-from pricecheck import _schema
-from pricecheck._schema import CorruptStoreError, DiskFullError
 from pricecheck.errors import InputError
-from pricecheck.keepa.time import to_rfc3339
+from pricecheck.outbox import schema
+from pricecheck.outbox.rows import (
+    Backlog,
+    Candidate,
+    CandidateState,
+    Commit,
+    DeadLetter,
+    ProductState,
+    Stored,
+)
 from pricecheck.records import Record
-
-__all__ = [
-    "FILE_NAME",
-    "Backlog",
-    "Candidate",
-    "Commit",
-    "CorruptStoreError",
-    "DeadLetter",
-    "DiskFullError",
-    "Outbox",
-    "ProductState",
-    "Stored",
-    "open_readonly",
-]
 
 FILE_NAME: Final = "outbox.sqlite"
 """What the outbox is called in the state directory."""
@@ -43,67 +36,6 @@ FILE_NAME: Final = "outbox.sqlite"
 _PAGE_OF_STATES = 10_000  # rows held in memory at once while all products are listed
 _REFUSED_FOR_MS = 30 * 86_400_000  # before a candidate that did not fit is looked at again
 _VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds
-
-
-class ProductState(msgspec.Struct, frozen=True):
-    """What a collector keeps about one product; `body` is JSON that only the collector reads."""
-
-    domain: str
-    asin: str
-    checked_at_ms: int
-    body: bytes
-
-
-CandidateState: TypeAlias = Literal["found", "waiting", "unfit", "accepted", "rejected"]
-"""Found: too little is known to tell whether it fits; waiting: it fits; rejected: by a person."""
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A product that a discovery rule found; `body` is JSON that only discovery reads."""
-
-    domain: str
-    asin: str
-    rule: str
-    state: CandidateState
-    at_ms: int  # when it was looked at, or decided upon
-    body: bytes
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """Something refused for good, with the reason; `count` is how often it was refused."""
-
-    source: str  # who refused it: "keepa", "elasticsearch", "kafka"
-    kind: str
-    id: str
-    key: str
-    reason: str
-    body: bytes
-    at_ms: int
-    count: int = 1
-
-
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """What one response teaches; it is stored whole or not at all."""
-
-    records: tuple[Record, ...] = ()
-    states: tuple[ProductState, ...] = ()
-    dead_letters: tuple[DeadLetter, ...] = ()
-    marks: tuple[tuple[str, int], ...] = ()  # task name, Unix ms of its last success
-    candidates: tuple[Candidate, ...] = ()
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A record in the outbox; a greater `seq` was stored later."""
-
-    seq: int
-    record: Record
-
-
-class Backlog(msgspec.Struct, frozen=True):
-    """How many records wait for a relay, and since when (Unix ms) the first of them does."""
-
-    count: int
-    oldest_ms: int | None  # None when nothing waits
 
 
 def _now_ms() -> int:
@@ -145,7 +77,7 @@ class Outbox:
         raises CorruptStoreError rather than pull the file from under the daemon. Raises
         NewerStoreError for a newer program's file, StoreError for one that can't be opened.
         """
-        db, moved_aside = _schema.open_database(path, verify=verify, now_ms=now_ms)
+        db, moved_aside = schema.open_database(path, verify=verify, now_ms=now_ms)
         return cls(db, path, moved_aside=moved_aside, now_ms=now_ms)
 
     def close(self) -> None:
@@ -205,7 +137,7 @@ class Outbox:
 
         One that is decided upon is no longer found, waiting or unfit for any other rule.
         """
-        rows = self._rows(
+        rows = self.rows(
             "SELECT domain, asin, rule, state, at_ms, body FROM candidates c"
             " WHERE state = ?1 AND rule = coalesce(?2, rule) AND (?1 IN ('accepted', 'rejected')"
             " OR NOT EXISTS (SELECT 1 FROM candidates WHERE domain = c.domain AND asin = c.asin"
@@ -216,7 +148,7 @@ class Outbox:
 
     def learnt(self, domain: str, asins: Sequence[str]) -> list[Candidate]:
         """Return what any rule has learnt of these products, as far as it is not too old."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT domain, asin, rule, state, at_ms, body FROM candidates WHERE domain = ?"
             " AND asin IN (SELECT value FROM json_each(?)) AND state <> 'found' AND at_ms > ?",
             (domain, msgspec.json.encode(asins).decode(), self._now_ms() - _REFUSED_FOR_MS),
@@ -249,7 +181,7 @@ class Outbox:
     def states(self, domain: str, asins: Sequence[str]) -> dict[str, bytes]:
         """Return the state of those of the products that have one, by ASIN."""
         return dict(
-            self._rows(
+            self.rows(
                 "SELECT asin, body FROM states WHERE domain = ?"
                 " AND asin IN (SELECT value FROM json_each(?))",
                 (domain, msgspec.json.encode(asins).decode()),
@@ -270,7 +202,7 @@ class Outbox:
 
     def marks(self) -> dict[str, int]:
         """Return when each task last succeeded, Unix ms by task name."""
-        return dict(self._rows("SELECT task, at_ms FROM marks"))
+        return dict(self.rows("SELECT task, at_ms FROM marks"))
 
     # What the relays do.
 
@@ -294,7 +226,7 @@ class Outbox:
         """
         batch: list[Stored] = []
         room = max_bytes
-        with self._lock, _schema.explained(self.path):
+        with self._lock, schema.explained(self.path):
             cursor, only = self._position(relay)
             # Records of one kind may lie far apart: their index leads to each.
             one_kind = "INDEXED BY records_by_kind WHERE kind = :only AND" if only else "WHERE"
@@ -334,12 +266,12 @@ class Outbox:
 
     def enlisted(self) -> list[str]:
         """Return the relays that take one kind only."""
-        rows = self._rows("SELECT name FROM relays WHERE kind IS NOT NULL ORDER BY name")
+        rows = self.rows("SELECT name FROM relays WHERE kind IS NOT NULL ORDER BY name")
         return [name for (name,) in rows]
 
     def backlog(self, relay: str) -> Backlog:
         """Return what waits for the relay; as quick with a million records as with one."""
-        with self._lock, _schema.explained(self.path):
+        with self._lock, schema.explained(self.path):
             cursor, only = self._position(relay)
             if only:
                 waiting = (
@@ -360,7 +292,7 @@ class Outbox:
 
     def dead_letters(self, *, source: str | None = None, limit: int = 1_000) -> list[DeadLetter]:
         """Return the dead letters, newest first; of one source if it is named."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT source, kind, id, key, reason, body, at_ms, count FROM dead_letters"
             " WHERE source = coalesce(?, source) ORDER BY at_ms DESC, rowid DESC LIMIT ?",
             (source, limit),
@@ -370,7 +302,7 @@ class Outbox:
 
     def dead_letter_counts(self) -> dict[str, int]:
         """Return how many dead letters each source has."""
-        return dict(self._rows("SELECT source, count(*) FROM dead_letters GROUP BY source"))
+        return dict(self.rows("SELECT source, count(*) FROM dead_letters GROUP BY source"))
 
     def retry(self, source: str, kind: str, id_: str) -> bool:
         """Put a dead letter back at the end of the outbox; return False when there is none.
@@ -401,50 +333,6 @@ class Outbox:
         """Delete a dead letter for good; return False when there is none."""
         with self._transaction() as db:
             return _drop(db, source, kind, id_)
-
-    def changes(self, asin: str, *, domain: str | None = None, since_ms: int = 0) -> list[bytes]:
-        """Return the bodies of a product's change records since a Unix time in ms, oldest first."""
-        since = to_rfc3339(-(-since_ms // 1_000) * 1_000)  # whole seconds compare as text
-        found = sorted(
-            (id_.split(":", 3)[-1], id_, body)
-            for found_in in self._domains("change", domain)
-            for id_, body in self._rows(
-                "SELECT id, body FROM records WHERE kind = 'change' AND id >= ? AND id < ?",
-                _prefix(found_in, asin),
-            )
-        )
-        return [body for changed_at, _, body in found if changed_at >= since]
-
-    def latest_prices(self, asin: str, *, domain: str | None = None) -> list[bytes]:
-        """Return the body of a product's newest price record, one per marketplace."""
-        return [
-            body
-            for found_in in self._domains("price", domain)
-            for (body,) in self._rows(
-                "SELECT body FROM records WHERE kind = 'price' AND id >= ? AND id < ?"
-                " ORDER BY id DESC LIMIT 1",
-                _prefix(found_in, asin),
-            )
-        ]
-
-    def latest_list(self, domain: str, category: str) -> bytes | None:
-        """Return the body of a category's newest list of best sellers."""
-        rows = self._rows(
-            "SELECT body FROM records WHERE kind = 'bestseller' AND id >= ? AND id < ?"
-            " ORDER BY id DESC LIMIT 1",
-            _prefix(domain, category),
-        )
-        return rows[0][0] if rows else None
-
-    def latest(self, kind: str, *, limit: int, domain: str | None = None) -> list[bytes]:
-        """Return the bodies of the newest records of a kind, newest first."""
-        rows = self._rows(
-            "SELECT body FROM records INDEXED BY records_by_kind WHERE kind = :kind"
-            " AND substr(id, 1, length(:prefix)) = :prefix"
-            " ORDER BY created_ms DESC, seq DESC LIMIT :limit",
-            {"kind": kind, "prefix": f"{domain}:" if domain else "", "limit": limit},
-        )
-        return [body for (body,) in rows]
 
     # What keeps it in bounds.
 
@@ -482,22 +370,27 @@ class Outbox:
                 " WHERE kind = 'metric' AND seq > ? ORDER BY created_ms, seq LIMIT ?)",
                 (acknowledged, max(0, min(waiting - metrics_cap, limit - aged))),
             ).rowcount
-        with self._lock, _schema.explained(self.path):
+        with self._lock, schema.explained(self.path):
             # As a script, for `execute` takes one step of it, and each step frees one page.
             self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         return aged + surplus
 
     def counts(self) -> dict[str, int]:
         """Return how many records of each kind are kept."""
-        return dict(self._rows("SELECT kind, count FROM counts"))
+        return dict(self.rows("SELECT kind, count FROM counts"))
 
     def size_bytes(self) -> int:
         """Return how much of the disk the outbox takes, its journal included."""
         total = 0
-        for part in _schema.family(self.path):
+        for part in schema.family(self.path):
             with suppress(FileNotFoundError):  # a writer that ends deletes its journal
                 total += part.stat().st_size
         return total
+
+    def rows(self, query: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Any]:
+        """Return all rows of a query that only reads."""
+        with self._lock, schema.explained(self.path):
+            return self._db.execute(query, parameters).fetchall()
 
     def _append(self, db: sqlite3.Connection, records: Sequence[Record]) -> int:
         now = self._now_ms()
@@ -551,34 +444,16 @@ class Outbox:
 
     def _pages_of_states(self, columns: str) -> Iterator[Any]:
         last = 0
-        while page := self._rows(
+        while page := self.rows(
             f"SELECT number, {columns} FROM states WHERE number > ? ORDER BY number LIMIT ?",  # noqa: S608  # columns of ours
             (last, _PAGE_OF_STATES),
         ):
             yield from (row[1:] for row in page)
             last = page[-1][0]
 
-    def _domains(self, kind: str, only: str | None) -> list[str]:
-        """Return the marketplaces that have records of a kind, or the only one asked for."""
-        if only is not None:
-            return [only]
-        found: list[str] = []
-        after = ""
-        # One look-up per marketplace: each starts beyond the ids of the one before.
-        while rows := self._rows(
-            "SELECT id FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT 1", (kind, after)
-        ):
-            found.append(rows[0][0].partition(":")[0])
-            after = _prefix(found[-1])[1]
-        return found
-
-    def _rows(self, query: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Any]:
-        with self._lock, _schema.explained(self.path):
-            return self._db.execute(query, parameters).fetchall()
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _schema.explained(self.path):
+        with self._lock, schema.explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -595,7 +470,7 @@ def open_readonly(path: Path) -> Outbox:
     Raises StoreError when there is none or it may not be read, NewerStoreError when a newer
     program wrote it.
     """
-    return Outbox(_schema.open_database_readonly(path), path)
+    return Outbox(schema.open_database_readonly(path), path)
 
 
 def _drop(db: sqlite3.Connection, source: str, kind: str, id_: str) -> bool:
@@ -608,9 +483,3 @@ def _drop(db: sqlite3.Connection, source: str, kind: str, id_: str) -> bool:
 def _last_seq(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
     return int(row[0]) if row else 0
-
-
-def _prefix(*parts: str) -> tuple[str, str]:
-    """Return the bounds of all ids that begin with these parts: ';' comes next after ':'."""
-    joined = ":".join(parts)
-    return f"{joined}:", f"{joined};"

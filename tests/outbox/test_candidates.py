@@ -9,10 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pricecheck import _schema
 from pricecheck.config import Config, Prices, Settings
 from pricecheck.config import Outbox as OutboxSection
-from pricecheck.outbox import FILE_NAME, Candidate, CandidateState, Commit, Outbox
+from pricecheck.outbox import FILE_NAME, Candidate, CandidateState, Commit, Outbox, schema
 from pricecheck.watched import accepted, grown, watched
 
 NOON = 1_800_000_000_000
@@ -160,8 +159,8 @@ def test_without_an_outbox_that_can_be_read_the_file_is_all(
     """Before the first start, and before the first of a newer program, which migrates it."""
     assert accepted(settings) == []
 
-    old, _ = _schema.open_database(
-        tmp_path / FILE_NAME, verify=True, now_ms=lambda: 0, migrations=_schema.MIGRATIONS[:2]
+    old, _ = schema.open_database(
+        tmp_path / FILE_NAME, verify=True, now_ms=lambda: 0, migrations=schema.MIGRATIONS[:2]
     )
     old.close()
 
