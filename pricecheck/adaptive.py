@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import msgspec
@@ -59,6 +60,7 @@ wrong by is learned. The most that may come of it, in the logarithm."""
 _BRIM_MINUTES: Final = 2
 """A bucket that would overflow in so many minutes is spent from, whatever the price."""
 
+_ASIN: Final = attrgetter("asin")
 _NOTHING: Final = Rhythm(0)
 _LONGEST_MS: Final = 3650 * _DAY_MS
 
@@ -83,7 +85,7 @@ class AdaptivePlanner:
 
     def __init__(
         self,
-        watches: Iterable[Watch],
+        watches: Sequence[Watch],
         seen: Iterable[Seen] = (),
         *,
         min_every_s: int = 0,
@@ -240,26 +242,33 @@ class AdaptivePlanner:
 
     # How the plan is filled.
 
-    def _settle_in(self, watches: Iterable[Watch], seen: Iterable[Seen]) -> None:
-        waiting: defaultdict[str, dict[str, Watch]] = defaultdict(dict)
+    def _settle_in(self, watches: Sequence[Watch], seen: Iterable[Seen]) -> None:
+        # Rows in order and columns of few bytes: a million objects more, or a table of them,
+        # would weigh more than all the rest.
+        rows: defaultdict[str, list[Watch]] = defaultdict(list)
         for watch in watches:
-            waiting[watch.domain][watch.asin] = watch
+            rows[watch.domain].append(watch)
             self._size += 1
-        # Columns of few bytes: a million rows of objects would weigh more than all the rest.
+        for row in rows.values():
+            row.sort(key=_ASIN)
+        found = {domain: bytearray(len(row)) for domain, row in rows.items()}
         known: list[Watch] = []
         checked, near, rhythms = array("q"), array("f"), array("f")
         for one in seen:
-            found = waiting[one.domain].pop(one.asin, None)
-            if found is not None:
+            row = rows[one.domain]
+            at = bisect_left(row, one.asin, key=_ASIN)
+            if at < len(row) and row[at].asin == one.asin and not found[one.domain][at]:
+                found[one.domain][at] = True
                 _, changes, days, _, *recent = msgspec.structs.astuple(one.rhythm or _NOTHING)
-                known.append(found)
+                known.append(row[at])
                 checked.append(one.checked_at)
-                near.append(nearness(one.price, found.target_price))
+                near.append(nearness(one.price, row[at].target_price))
                 rhythms.extend((changes, days, *recent))
-        for domain, unknown in waiting.items():
-            for watch in unknown.values():
-                self._kind(domain, watch.extras, first=True).put_new(watch)
-        waiting.clear()
+        if len(known) < self._size:
+            for watch in watches:
+                if not found[watch.domain][bisect_left(rows[watch.domain], watch.asin, key=_ASIN)]:
+                    self._kind(watch.domain, watch.extras, first=True).put_new(watch)
+        rows.clear()
         self._latest = max(checked, default=0)
         self._changes, self._days = math.fsum(rhythms[::5]), math.fsum(rhythms[1::5])
         for i, watch in enumerate(known):

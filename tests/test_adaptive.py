@@ -139,7 +139,7 @@ def test_the_product_most_worth_its_check_goes_first() -> None:
     slow, fast = make_watch(1, every_s=YEAR_S), make_watch(2, every_s=YEAR_S)
     heavy = make_watch(3, weight=10, every_s=YEAR_S)
     rates = {slow: 0.1, fast: 3.0, heavy: 0.1}
-    planner = AdaptivePlanner(rates, [seen(w, NOW - DAY, rate) for w, rate in rates.items()])
+    planner = AdaptivePlanner(list(rates), [seen(w, NOW - DAY, rate) for w, rate in rates.items()])
     planner.steer(NOW, Purse(1200, 1200, 20))
 
     worths = {w: worth(1.0, rate, w.weight) for w, rate in rates.items()}

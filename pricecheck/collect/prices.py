@@ -355,7 +355,7 @@ class PriceCollector:
 
 
 def plan_adaptively(
-    watches: Iterable[Watch], outbox: Outbox, prices: config.Prices
+    watches: Sequence[Watch], outbox: Outbox, prices: config.Prices
 ) -> AdaptivePlanner:
     """Return the plan that the stored states make: after a restart, what it was before."""
     return AdaptivePlanner(
