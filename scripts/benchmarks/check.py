@@ -21,6 +21,8 @@ from scripts.benchmarks.processes import (
 FEW, MANY = 10_000, 100_000
 _MOST_TIME = 1.5
 _MOST_MEMORY_MB = 200
+_DAY_MS = 86_400_000
+_TOKENS_A_DAY = 20 * 1440  # of Keepa's smallest usual plan; a product costs one
 # So many different products that the simulator does not set the pace, and no more.
 _SIMULATOR = ("--refill-rate", "0", "--distinct", "1000")
 # A day's changes: about what any check brings but the first.
@@ -71,11 +73,27 @@ def measure() -> Iterator[Row]:
             more_mb / _MOST_MEMORY_MB,
             1,
         )
+        yield Row(
+            "  checks a day that fill one core",
+            f"{_DAY_MS / many.each_cpu_ms:,.0f}",
+            f"tokens a day at 20 a minute {_TOKENS_A_DAY:,}",
+            f"{_DAY_MS / many.each_cpu_ms / _TOKENS_A_DAY:,.0f}",
+        )
 
 
 @contextmanager
 def checked(products: int) -> Iterator[tuple[Daemon, Check]]:
     """Let a daemon check so many products for the first time; yield it with what that took."""
+    with being_checked(products) as running:
+        began, cpu_before_s = time.perf_counter(), running.cpu_s()
+        running.wait_checked(products)
+        wall_s, cpu_s = time.perf_counter() - began, running.cpu_s() - cpu_before_s
+        yield running, Check(products, wall_s, cpu_s, running.memory_mb("VmHWM"))
+
+
+@contextmanager
+def being_checked(products: int) -> Iterator[Daemon]:
+    """Run a daemon that has never checked any of so many products."""
     with (
         tempfile.TemporaryDirectory(prefix="pricecheck-bench-") as directory,
         simulator(*_SIMULATOR) as url,
@@ -83,7 +101,4 @@ def checked(products: int) -> Iterator[tuple[Daemon, Check]]:
         home = Path(directory)
         write_home(home, url=url, watched=some_products(products), more=_PRICES)
         with daemon(home) as running:
-            began, cpu_before_s = time.perf_counter(), running.cpu_s()
-            running.wait_checked(products)
-            wall_s, cpu_s = time.perf_counter() - began, running.cpu_s() - cpu_before_s
-            yield running, Check(products, wall_s, cpu_s, running.memory_mb("VmHWM"))
+            yield running

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 _WIDTHS = (45, 22, 31, 7, 7)
@@ -33,6 +38,8 @@ class Row(NamedTuple):
 def line(*cells: str) -> str:
     """Return cells in the table's columns."""
     padded = [cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False)]
+    if len(padded[0]) > _WIDTHS[0]:
+        padded[0] = f"{cells[0]}\n{'':{_WIDTHS[0]}}"
     return "  ".join((*padded, *cells[len(_WIDTHS) :])).rstrip()
 
 
@@ -69,10 +76,28 @@ def milliseconds(seconds: float) -> str:
 
 
 def machine() -> str:
-    """Return what the figures depend on, and whether something else was running."""
+    """Return what the figures depend on, a line each, and whether something else was running."""
     busy = os.getloadavg()[0]
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    versions = ", ".join(f"{name} {version(name)}" for name in ("confluent-kafka", "elasticsearch"))
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, Linux {platform.release()}; load before: {busy:.1f}"
+        f"{os.cpu_count()} cores ({_processor()}), {memory_gb:.0f} GB, Linux {platform.release()}\n"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}, load before: {busy:.1f}"
         + (" - other programs are running, figures may be off" if busy > 1 else "")
     )
+
+
+def _processor() -> str:
+    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{platform.machine()}, {names[0]}" if names else platform.machine()
+
+
+def _commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
