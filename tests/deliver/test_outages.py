@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, closing
 from itertools import count
 from random import Random
 
-import httpx
 import pytest
 import trio
 
@@ -25,8 +24,8 @@ from pricecheck.deliver.kafka import KafkaSink
 from pricecheck.deliver.relay import LONGEST_PAUSE_AWAY_S, Relay
 from pricecheck.outbox import Outbox
 from tests.daemons import House, Service
+from tests.deliver.arrived import elasticsearch_ids, read_topics
 from tests.deliver.conftest import Services, change, drained, put, running, until
-from tests.deliver.topics import read_topics
 
 pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(1_800)]
 
@@ -94,21 +93,6 @@ def stored_ids(outbox: Outbox) -> dict[str, list[str]]:
     for one in outbox.read("nobody", limit=10_000_000, max_bytes=1 << 40):
         found.setdefault(one.record.kind, []).append(one.record.id)
     return found
-
-
-def elasticsearch_ids(address: str, index: str) -> list[str]:
-    """The ids of all documents, page by page."""
-    with httpx.Client(base_url=address, timeout=60) as node:
-        node.post(f"/{index}/_refresh").raise_for_status()
-        query = {"size": 10_000, "_source": False, "sort": ["_doc"]}
-        page = node.post(f"/{index}/_search?scroll=1m", json=query).json()
-        found: list[str] = []
-        while hits := page["hits"]["hits"]:
-            found += [hit["_id"] for hit in hits]
-            page = node.post(
-                "/_search/scroll", json={"scroll": "1m", "scroll_id": page["_scroll_id"]}
-            ).json()
-        return found
 
 
 def check_arrived(outbox: Outbox, addresses: dict[str, str], names: Names) -> int:

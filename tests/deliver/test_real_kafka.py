@@ -24,8 +24,8 @@ from pricecheck.deliver.kafka import KafkaSink
 from pricecheck.deliver.relay import Relay
 from pricecheck.deliver.sink import Receipt
 from pricecheck.outbox import Outbox
+from tests.deliver.arrived import read_topics
 from tests.deliver.conftest import change, deal, drained, metric, put, running, stored, until
-from tests.deliver.topics import read_topics
 
 pytestmark = pytest.mark.services
 
