@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -195,6 +196,9 @@ def _memory(folder: Path, addresses: dict[str, str]) -> Iterator[Row]:
     """Measure what a process holds at most that drains a large backlog into both."""
     with filled(folder, documents(_BACKLOG)) as outbox:
         path = outbox.path
+    places = {"SQLite": path, **{name: folder / "servers" / name / "data" for name in addresses}}
+    _flush(addresses["elasticsearch"])
+    before_mb = {name: _disk_mb(place) for name, place in places.items() if place != path}
     command = [sys.executable, "-m", "scripts.benchmarks.drain", str(path)]
     command += [addresses["elasticsearch"], addresses["kafka"]]
     done = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True)
@@ -213,6 +217,26 @@ def _memory(folder: Path, addresses: dict[str, str]) -> Iterator[Row]:
         whole / half,
         1.05,
     )
+    _flush(addresses["elasticsearch"])
+    taken = {name: _disk_mb(place) - before_mb.get(name, 0.0) for name, place in places.items()}
+    in_sqlite = taken.pop("SQLite")
+    yield Row(
+        f"disk, {_BACKLOG:,} changes",
+        f"SQLite {in_sqlite:.0f} MB",
+        ", ".join(f"{name} {mb:.0f} MB" for name, mb in taken.items()),
+    )
+
+
+def _flush(address: str) -> None:
+    """Let Elasticsearch fold its write-ahead log into the indices."""
+    flush = urllib.request.Request(f"{address}/_flush", method="POST")  # noqa: S310
+    urllib.request.urlopen(flush).close()  # noqa: S310
+
+
+def _disk_mb(place: Path) -> float:
+    """Return what a file, or all in a directory, takes of the disk; a database's journal too."""
+    files = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
+    return sum(file.stat().st_blocks * 512 for file in files if file.is_file()) / 1e6
 
 
 def _collection(addresses: dict[str, str]) -> Row:
