@@ -12,9 +12,10 @@ import fcntl
 import io
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import msgspec
@@ -74,11 +75,21 @@ def parse(path: Path, content: bytes, *, domain: str) -> WatchFile:
     return WatchFile(path, marketplace(domain).code, lines, layout, products, first)
 
 
-def added(file: WatchFile, rows: Iterable[Sequence[str]]) -> bytes:
-    """Return the file with lines put at its end: cells in the order of COLUMNS."""
+def edited(
+    file: WatchFile,
+    rows: Iterable[Sequence[str]],
+    changes: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
+) -> bytes:
+    """Return the file with lines put at its end: cells in the order of COLUMNS.
+
+    `changes` are cells of lines that are there already, by line and column.
+    """
     end = b"\r\n" if file.lines[0].endswith(b"\r\n") else b"\n"
     new = [_line(file.layout, cells).encode() + end for cells in rows]
-    before = b"".join(file.lines)
+    before = b"".join(
+        _changed(file.layout, line, changes[number]) if number in changes else line
+        for number, line in enumerate(file.lines, start=1)
+    )
     return before + (b"" if before.endswith(b"\n") or not new else end) + b"".join(new)
 
 
@@ -163,9 +174,22 @@ def replace(file: WatchFile, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def _changed(layout: Layout, line: bytes, cells: Mapping[str, str]) -> bytes:
+    text = line.decode()
+    content = text.rstrip("\r\n")
+    row = next(csv.reader([content], delimiter=layout.delimiter))
+    row += [""] * (len(layout.columns) - len(row))
+    for name, cell in cells.items():
+        row[layout.columns.index(name)] = cell
+    return (_row(layout, row) + text[len(content) :]).encode()
+
+
 def _line(layout: Layout, cells: Sequence[str]) -> str:
     by_name = dict(zip(COLUMNS, cells, strict=True))
-    row = [by_name[name] for name in layout.columns]
+    return _row(layout, [by_name[name] for name in layout.columns])
+
+
+def _row(layout: Layout, row: list[str]) -> str:
     while not row[-1]:
         row.pop()
     text = io.StringIO()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pricecheck import watchlist
 from pricecheck.errors import ConfigError, InputError
 from pricecheck.extras import Extras
-from pricecheck.watchfile import WatchFile, added, cells_of, editing, parse, removed, replace
+from pricecheck.watchfile import WatchFile, cells_of, edited, editing, parse, removed, replace
 from pricecheck.watchlist import COLUMNS, Watch
 
 PATH = Path("watchlist.csv")
@@ -35,7 +35,7 @@ def file(content: str | bytes) -> WatchFile:
 
 def plus(content: str | bytes, new: Watch, *given: str) -> bytes:
     before = file(content)
-    return added(before, [cells_of(before, new, given)])
+    return edited(before, [cells_of(before, new, given)])
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_last_line_without_an_end_gets_one() -> None:
 
 def test_adding_nothing_changes_nothing() -> None:
     """Not even the last line's end."""
-    assert added(file(f"asin\n{ASIN}"), []) == f"asin\n{ASIN}".encode()
+    assert edited(file(f"asin\n{ASIN}"), []) == f"asin\n{ASIN}".encode()
 
 
 def test_blanks_are_left_to_the_config() -> None:
@@ -103,6 +103,23 @@ def test_what_the_file_has_no_column_for_is_refused(
 def test_the_default_marketplace_needs_no_column() -> None:
     """A file of ASINs alone takes the address of a page on the default marketplace."""
     assert plus("asin\n", watch(OTHER), "domain") == b"asin\nB000000001\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [
+        (f"{ASIN}\r\n", f"{ASIN},,,9.99\r\n"),
+        (f'"{ASIN.lower()}",UK,2,5,6h', f"{ASIN.lower()},UK,2,9.99,6h"),
+        (f"{ASIN},,,5,,\n", f"{ASIN},,,9.99\n"),
+    ],
+)
+def test_a_line_is_changed_where_it_stands(line: str, after: str) -> None:
+    """The other cells stay, and so does the line's end."""
+    before = file(f"{HEADER}\n{line}".encode())
+
+    changed = edited(before, [], {2: {"target_price": "9.99"}})
+
+    assert changed == f"{HEADER}\n{after}".encode()
 
 
 def test_removing_takes_every_line_of_the_product() -> None:
@@ -236,7 +253,7 @@ def test_no_edit_touches_a_byte_of_another_line(
             after = removed(before, {product})
             watched.discard(product)
         elif product not in before.first:
-            after = added(before, [cells_of(before, watch(product[1], product[0]), ("domain",))])
+            after = edited(before, [cells_of(before, watch(product[1], product[0]), ("domain",))])
             watched.add(product)
 
     assert set(file(after).first) == watched

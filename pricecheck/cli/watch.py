@@ -59,9 +59,11 @@ def add(
     """Watch products: ASINs, ISBNs, or addresses of their pages at Amazon or Keepa.
 
     The address tells the marketplace; an ISBN-13 becomes the ISBN-10 that is the book's ASIN.
+    Of a product that is watched already, the options given are changed.
     """
     from pricecheck import watchfile
     from pricecheck.errors import InputError
+    from pricecheck.watchlist import COLUMNS
 
     options = {"target_price": target, "weight": weight, "every": every}
     options |= {"buybox": buybox, "offers": offers, "update": update}
@@ -78,18 +80,25 @@ def add(
     _stop_at_bad(bad, skip_bad=skip_bad)
     with watchfile.editing(settings.watchlist, domain=settings.config.prices.domain) as file:
         rows: dict[tuple[str, str], tuple[str, ...]] = {}
+        changes: dict[int, dict[str, str]] = {}
         for watch, columns in wanted:
-            product = (watch.domain, watch.asin)
-            if line := file.first.get(product):
-                click.echo(f"{watch.domain} {watch.asin} stays as it is, on line {line}")
-            else:
-                rows[product] = watchfile.cells_of(file, watch, columns)
-        watchfile.replace(file, watchfile.added(file, rows.values()))
+            cells = watchfile.cells_of(file, watch, columns)
+            line = file.first.get((watch.domain, watch.asin))
+            if line is None:
+                rows[watch.domain, watch.asin] = cells
+                continue
+            told = columns - {"domain"}
+            change = {name: cell for name, cell in zip(COLUMNS, cells, strict=True) if name in told}
+            if change:
+                changes[line] = change
+            became = " ".join(f"{name}={cell}" for name, cell in change.items()) or "stays as it is"
+            click.echo(f"{watch.domain} {watch.asin}, watched on line {line}: {became}")
+        watchfile.replace(file, watchfile.edited(file, rows.values(), changes))
     extras = {(watch.domain, watch.asin): watch.extras for watch, _ in wanted}
     for domain, asin in rows:
         tokens = settings.config.costs.check(extras[domain, asin])
         click.echo(f"{domain} {asin} is watched, for {tokens:g} token{'s' * (tokens != 1)} a check")
-    _finish(settings, changed=bool(rows), bad=bool(bad))
+    _finish(settings, changed=bool(rows or changes), bad=bool(bad))
 
 
 @command.command()
@@ -157,7 +166,7 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
         ]
         rows = [watchfile.cells_of(watched, item.watch, item.given) for item in new]
         if yes:
-            watchfile.replace(watched, watchfile.added(watched, rows))
+            watchfile.replace(watched, watchfile.edited(watched, rows))
     for line in listed.bad:
         click.echo(f"{file}: line {line.line}: {line.reason}", err=True)
     if listed.ignored:

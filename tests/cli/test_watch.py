@@ -73,11 +73,20 @@ async def test_add_with_extras_tells_their_price(run: Run, home: Path) -> None:
 
 async def test_adding_what_is_watched_leaves_its_line(run: Run, watchlist: Path) -> None:
     """Nothing is written twice, and nobody needs to be told."""
+    done = await run("watch", "add", ASIN)
+
+    assert done.returncode == 0
+    assert done.stdout == f"DE {ASIN}, watched on line 3: stays as it is\n"
+    assert text(watchlist) == LIST
+
+
+async def test_adding_what_is_watched_changes_what_is_given(run: Run, watchlist: Path) -> None:
+    """A new target goes into the line that is there; all else of the file stays."""
     done = await run("watch", "add", ASIN, "--target", "10")
 
     assert done.returncode == 0
-    assert done.stdout == f"DE {ASIN} stays as it is, on line 3\n"
-    assert text(watchlist) == LIST
+    assert f"DE {ASIN}, watched on line 3: target_price=10,00\n" in done.stdout
+    assert text(watchlist) == LIST.replace("49,99", "10,00")
 
 
 @pytest.mark.parametrize(
