@@ -102,6 +102,7 @@ def run(path: Path | None, *, strict: bool = False) -> None:
             for sink in sinks:
                 if isinstance(sink, NotifySink):
                     outbox.enlist(sink.name, KIND)
+                    sink.outbox = outbox
             relays = [Relay(sink, outbox, time=time) for sink in sinks]
             plan = with_discovered(plan, outbox)
             daemon = Daemon(plan, outbox, directory, relays, strict=strict)

@@ -18,8 +18,14 @@ from pricecheck.deliver.wording import Message, Voice
 from pricecheck.errors import ConfigError
 
 
-def tell_all(settings: Settings, message: Callable[[Voice], Message], form: Form = "text") -> None:
-    """Send a message to each service, and print what became of it.
+def tell_all(
+    settings: Settings,
+    message: Callable[[Voice], Message],
+    form: Form = "text",
+    *,
+    picture: Callable[[Voice], bytes | None] = lambda _: None,
+) -> None:
+    """Send a message to each service, with a picture if it takes any, and print what became of it.
 
     Exits with EX_UNAVAILABLE when one could not be told. Raises ConfigError when there is none.
     """
@@ -30,7 +36,7 @@ def tell_all(settings: Settings, message: Callable[[Voice], Message], form: Form
             remedy="put [notify] into the config, and the addresses into NOTIFY_URLS",
         )
     width = max(len(sink.name) for sink in sinks)
-    told = trio.run(_tell_each, sinks, message, form)
+    told = trio.run(_tell_each, sinks, message, form, picture)
     for sink, reason in zip(sinks, told, strict=True):
         said = click.style("told", fg="green") if reason is None else click.style(reason, fg="red")
         click.echo(f"{sink.name:<{width}}  {said}", err=reason is not None)
@@ -39,14 +45,17 @@ def tell_all(settings: Settings, message: Callable[[Voice], Message], form: Form
 
 
 async def _tell_each(
-    sinks: list[NotifySink], message: Callable[[Voice], Message], form: Form
+    sinks: list[NotifySink],
+    message: Callable[[Voice], Message],
+    form: Form,
+    picture: Callable[[Voice], bytes | None],
 ) -> list[str | None]:
     """Tell all at once; return what kept each from it, or None."""
     reasons: dict[str, str] = {}
 
     async def tell(sink: NotifySink) -> None:
         try:
-            await sink.tell(message(sink.voice), form)
+            await sink.tell(message(sink.voice), form, picture=picture(sink.voice))
         except SinkError as error:
             reasons[sink.name] = logs.redacted(error.message)
 

@@ -28,6 +28,7 @@ def test(settings: Settings) -> None:
     Exits with 69 when a service could not be told, 78 when there is none.
     """
     from pricecheck.cli._telling import tell_all
+    from pricecheck.deliver.chart import example
     from pricecheck.deliver.wording import test_message
 
-    tell_all(settings, test_message)
+    tell_all(settings, test_message, picture=example)

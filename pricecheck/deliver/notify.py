@@ -4,6 +4,9 @@ Each has a relay and a cursor, so that one that is down keeps its alerts for lat
 others neither wait nor ring twice. What waits together is told in one message: a sink takes
 nothing during quiet hours, nor so soon after its last message, and then all there is.
 
+One alert by itself comes with a chart, where the service takes pictures. A picture that a service
+refuses costs no alert, and none is told twice for its sake: see `_WITH_TEXT`.
+
 Addresses hold secrets: they are shown to nobody, and neither is what Apprise says, before all
 that is part of an address has been taken out of it.
 """
@@ -18,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
@@ -29,12 +32,15 @@ from pricecheck.config import Notify
 from pricecheck.deliver.sink import Limits, Receipt, SinkUnsureError
 from pricecheck.deliver.wording import Message, Voice, message
 from pricecheck.errors import ConfigError
-from pricecheck.outbox import Stored
-from pricecheck.records import Alert
+from pricecheck.logs import kv
+from pricecheck.outbox import Outbox, Stored, lookup
+from pricecheck.records import Alert, Change
 from pricecheck.timescale import TimeScale
 
 if TYPE_CHECKING:
     import apprise
+
+_log = logging.getLogger(__name__)
 
 KIND: Final = "alert"
 """The records that are told; a relay of ours is enlisted for them."""
@@ -47,6 +53,7 @@ _LONG: Final = 12
 """What is as long in an address, and no host's name, is kept out of every log."""
 
 _REASON: Final = 300
+_DAY_MS: Final = 86_400_000
 
 _NAMED: Final = re.compile(
     r"(?:(?P<name>[a-z0-9][a-z0-9_-]{0,30})=)?(?P<url>(?P<scheme>\w+)://\S+)"
@@ -57,9 +64,33 @@ _BETWEEN: Final = re.compile(r",*\s+|,+(?=(?:[\w-]+=)?\w+://)|,+$")
 
 _ADDRESS: Final = re.compile(r"\w+://\S+")
 
+_WITH_TEXT: Final = frozenset(
+    {
+        "E-Mail",
+        "Form",
+        "JSON",
+        "Mattermost",
+        "ntfy",
+        "Pushover",
+        "Signal API",
+        "Telegram",
+        "XML",
+    }
+)
+"""Services that get picture and text at once, so that what is refused was not told either.
+
+From Apprise's plugins, each of which has its own way with attachments."""
+
+_AFTER_TEXT: Final = frozenset({"Discord", "Slack"})
+"""Services that get a picture after the text: whether it arrives or not, the alert was told."""
+
+_REFUSALS: Final = 3
+"""So many messages in a row that arrive only without their picture end the pictures."""
+
 Form: TypeAlias = Literal["text", "markdown", "html"]
 
 _decode = msgspec.json.Decoder(Alert).decode
+_decode_change = msgspec.json.Decoder(Change).decode
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -103,6 +134,9 @@ class NotifySink:
 
     notes: Sequence[str] = ()
 
+    outbox: Outbox | None = None
+    """What charts are drawn from; without it, there are none."""
+
     def __init__(
         self, service: Service, config: Notify, *, time: TimeScale, simulated: bool = False
     ) -> None:
@@ -114,6 +148,8 @@ class NotifySink:
         self._pieces = _hide(service.url)
         self._service = self._open(service)
         self._rests_until = -math.inf
+        self._plain = False  # the last try, which failed, had a picture
+        self._refusals = 0
         self._calls = trio.CapacityLimiter(1)  # one that hangs is not joined by a second
 
     @property
@@ -137,17 +173,26 @@ class NotifySink:
             except msgspec.DecodeError as error:
                 refused[place] = str(error)
         if alerts:
-            await self.tell(message(alerts, self.voice))
+            picture = None if self._plain else await self._picture(alerts)
+            try:
+                await self.tell(message(alerts, self.voice), picture=picture)
+            except SinkUnsureError:
+                self._plain = self._plain or picture is not None
+                raise
+            self._count_refusals(picture)
             rest_s = self._config.every * self._time.factor
             self._rests_until = trio.current_time() + rest_s
         return Receipt(refused=refused)
 
-    async def tell(self, told: Message, form: Form = "text") -> None:
-        """Send a message now. Raises SinkUnsureError, with the service's reason.
+    async def tell(
+        self, told: Message, form: Form = "text", *, picture: bytes | None = None
+    ) -> None:
+        """Send a message now, with a PNG if there is one and the service takes it.
 
-        Cancelled or out of time, the message may still arrive.
+        Raises SinkUnsureError, with the service's reason. Cancelled or out of time, the message
+        may still arrive.
         """
-        call = partial(self._notify, told, form)
+        call = partial(self._notify, told, form, picture)
         with trio.move_on_after(ANSWER_WITHIN_S * self._time.factor) as patience:
             reason = await trio.to_thread.run_sync(
                 call, abandon_on_cancel=True, limiter=self._calls
@@ -180,19 +225,76 @@ class NotifySink:
                 plugin.socket_read_timeout = _READ_WITHIN_S
         return opened
 
-    def _notify(self, told: Message, form: Form) -> str | None:
+    async def _picture(self, alerts: Sequence[Alert]) -> bytes | None:
+        """Draw the chart of an alert that is told by itself, where it can be shown."""
+        if self.outbox is None or self._refusals == _REFUSALS or not self._takes_pictures:
+            return None
+        first = alerts[0]
+        if any((one.domain, one.asin) != (first.domain, first.asin) for one in alerts):
+            return None
+        return await trio.to_thread.run_sync(self._draw, first, self.outbox)
+
+    def _draw(self, alert: Alert, outbox: Outbox) -> bytes | None:
+        from pricecheck.deliver import chart
+
+        now_ms = self._time.now_ms()
+        try:
+            since_ms = now_ms - chart.DAYS * _DAY_MS
+            bodies = lookup.changes(outbox, alert.asin, domain=alert.domain, since_ms=since_ms)
+            changes = map(_decode_change, bodies)
+            return chart.draw(alert, changes, self.voice, now_ms=now_ms)
+        except Exception as error:  # noqa: BLE001  # nothing of a picture's keeps an alert back
+            why = f"{type(error).__name__}: {error}"
+            _log.warning("there is no chart of an alert", extra=kv(to=self.name, error=why))
+            return None
+
+    def _count_refusals(self, picture: bytes | None) -> None:
+        if picture is not None:
+            self._refusals = 0
+        elif self._plain:
+            self._plain = False
+            self._refusals += 1
+            if self._refusals == _REFUSALS:
+                _log.warning("charts are refused: there are no more", extra=kv(to=self.name))
+
+    @property
+    def _takes_pictures(self) -> bool:
+        service = self._service[0]
+        known = str(service.service_name) in _WITH_TEXT | _AFTER_TEXT
+        return known and bool(service.attachment_support)
+
+    def _notify(self, told: Message, form: Form, picture: bytes | None) -> str | None:
         """Send, in a thread; return why that failed, or None."""
+        after = str(self._service[0].service_name) in _AFTER_TEXT
+        arrived = False
         with _listening() as said:
             try:
-                if self._service.notify(body=told.body, title=told.title, body_format=form):
-                    return None
+                attach = _attachment(picture) if picture and self._takes_pictures else None
+                arrived = bool(
+                    self._service.notify(
+                        body=told.body,
+                        title=told.title,
+                        body_format=form,
+                        attach=None if after else attach,
+                    )
+                )
+                if arrived and after and attach:
+                    self._service.notify(body="", attach=attach)
             except Exception as error:  # noqa: BLE001  # a hundred services' code, each its own
                 said.append(f"{type(error).__name__}: {error}")
-        return self._without_secrets(said) or "it does not say why"
+        return None if arrived else self._without_secrets(said) or "it does not say why"
 
     def _without_secrets(self, said: Sequence[str]) -> str:
         # What Apprise has shortened itself is not whole, but has its ends.
         return _ADDRESS.sub("***", self._pieces.sub("***", "; ".join(said)))[:_REASON]
+
+
+def _attachment(picture: bytes) -> apprise.AppriseAttachment:
+    from apprise import AppriseAttachment
+    from apprise.attachment.memory import AttachMemory
+
+    memory: Any = AttachMemory  # not typed
+    return AppriseAttachment(memory(picture, name="chart.png", mimetype="image/png"))
 
 
 class _Ear(logging.Handler):

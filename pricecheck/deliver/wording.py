@@ -47,6 +47,8 @@ class _Words(msgspec.Struct, frozen=True):
     several: str
     price_types: dict[str, str]
     time: str
+    chart: str
+    day: str
     point: str
     thousands: str
     price: str
@@ -77,6 +79,8 @@ _EN: Final = _Words(
     several="{count} price alerts",
     price_types={"NEW": "New", "USED": "Used", "AMAZON": "Sold by Amazon"},
     time="%Y-%m-%d %H:%M",
+    chart="{kind} on amazon.{tld}",
+    day="%Y-%m-%d",
     point=".",
     thousands=",",
     price="{sign}{figure}",
@@ -106,6 +110,8 @@ _DE: Final = _Words(
     several="{count} Preisalarme",
     price_types={"NEW": "Neu", "USED": "Gebraucht", "AMAZON": "Von Amazon"},
     time="%d.%m.%Y, %H:%M Uhr",
+    chart="{kind} bei amazon.{tld}",
+    day="%d.%m.%Y",
     point=",",
     thousands=".",
     price="{figure} {sign}",
@@ -128,14 +134,30 @@ def message(alerts: Iterable[Alert], voice: Voice) -> Message:
         Message(_headline(same[0], words), _details(same, words, voice)) for same in told.values()
     ]
     if len(parts) == 1:
-        return _marked(parts[0], voice)
-    title = words.several.format(count=len(parts))
-    return _marked(Message(title, "\n\n".join(map("\n".join, parts))), voice)
+        title, body = parts[0]
+    else:
+        title = words.several.format(count=len(parts))
+        body = "\n\n".join(map("\n".join, parts))
+    return Message(_marked(title, voice), body)
 
 
 def test_message(voice: Voice) -> Message:
     """Return what `pricecheck notify test` sends."""
-    return _marked(_LANGUAGES[voice.language].test, voice)
+    title, body = _LANGUAGES[voice.language].test
+    return Message(_marked(title, voice), body)
+
+
+def chart_title(alert: Alert, voice: Voice) -> str:
+    """Return what stands above a chart of the price that an alert is about."""
+    words = _LANGUAGES[voice.language]
+    kind = words.price_types.get(alert.price_type, alert.price_type)
+    title = words.chart.format(kind=kind, tld=BY_CODE[alert.domain].tld)
+    return _marked(title, voice)
+
+
+def chart_day(day: datetime, voice: Voice) -> str:
+    """Write a day below a chart."""
+    return day.strftime(_LANGUAGES[voice.language].day)
 
 
 def price(minor: int, currency: str, language: Language) -> str:
@@ -143,13 +165,18 @@ def price(minor: int, currency: str, language: Language) -> str:
     return _price(minor, currency, _LANGUAGES[language])
 
 
+def figure(minor: int, currency: str, language: Language) -> str:
+    """Write a price of the smallest unit without its currency, as the language does."""
+    return _amount(minor, currency, _LANGUAGES[language])
+
+
 def one_line(text: str) -> str:
     """Return a text without what would break its line, command a terminal or turn it around."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _marked(told: Message, voice: Voice) -> Message:
-    return told._replace(title=f"SIMULATED: {told.title}") if voice.simulated else told
+def _marked(title: str, voice: Voice) -> str:
+    return f"SIMULATED: {title}" if voice.simulated else title
 
 
 def _headline(alert: Alert, words: _Words) -> str:
@@ -195,11 +222,16 @@ def _happened(alert: Alert, words: _Words) -> str:
 
 
 def _price(minor: int, currency: str, words: _Words) -> str:
-    figure = _figure(f"{minor / 10 ** MINOR_DIGITS[currency]:,.{MINOR_DIGITS[currency]}f}", words)
+    amount = _amount(minor, currency, words)
     sign = _SIGNS.get(currency)
     if sign is not None:
-        return words.price.format(sign=sign, figure=figure)
-    return words.price_in_code.format(code=currency, figure=figure)
+        return words.price.format(sign=sign, figure=amount)
+    return words.price_in_code.format(code=currency, figure=amount)
+
+
+def _amount(minor: int, currency: str, words: _Words) -> str:
+    digits = MINOR_DIGITS[currency]
+    return _figure(f"{minor / 10**digits:,.{digits}f}", words)
 
 
 def _percent(share: float, words: _Words, sign: str = "") -> str:
