@@ -6,8 +6,8 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-services test-systemd test-long soak check bench bench-planner lock install \
-	uninstall deb clean for-run for-dev for-bench
+.PHONY: help run test test-services test-systemd test-long soak fuzz check bench bench-planner \
+	lock install uninstall deb clean for-run for-dev for-bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test-long: for-dev ## Run the tests too slow for every day
 
 soak: for-dev ## Run the daemon for three minutes with all that can go wrong
 	@$(BIN)/python scripts/soak
+
+fuzz: for-dev ## Try made-up input on all that reads what strangers write, ten seconds each
+	@$(BIN)/python scripts/fuzz
 
 check: for-dev ## Lint, check the format and the types
 	@$(BIN)/ruff check . $(PYTHON_SCRIPTS)

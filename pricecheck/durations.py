@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST_S: Final = 3_650 * _UNITS["d"]
@@ -20,14 +20,14 @@ def parse_duration(text: str) -> int:
     found = _FORM.fullmatch(text.strip().lower())
     if found is None or not any(found.groups()):
         raise InputError(
-            f"{text.strip()!r} is not a duration",
+            f"{brief(text.strip())!r} is not a duration",
             remedy="write a number and its unit, largest first: 90s, 30m, 6h, 1d, 2w or 1h30m",
         )
     counts = zip(found.groups(default="0"), _UNITS.values(), strict=True)
     seconds = sum(int(count) * unit for count, unit in counts)
     if not 0 < seconds <= _LONGEST_S:
         raise InputError(
-            f"{text.strip()!r} is out of range", remedy="a duration is between 1s and 3650d"
+            f"{brief(text.strip())!r} is out of range", remedy="a duration is between 1s and 3650d"
         )
     return seconds
 

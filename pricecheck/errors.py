@@ -7,6 +7,14 @@ Everything else that escapes is ours, and keeps its traceback.
 from __future__ import annotations
 
 import os
+from typing import Final
+
+_QUOTED: Final = 80
+
+
+def brief(text: str) -> str:
+    """Return as much of what a stranger wrote as is worth being quoted in an error."""
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
 class PricecheckError(Exception):

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 from pricecheck.keepa.tables import LEAST_OFFERS, MOST_OFFERS
 
 _YES: Final = ("yes", "true", "1")
@@ -68,7 +68,7 @@ def _shared(extras: Extras) -> Extras:
 
 def _buybox(cell: str) -> bool:
     if cell not in _YES + _NO:
-        raise InputError(f"buybox {cell!r} is neither yes nor no")
+        raise InputError(f"buybox {brief(cell)!r} is neither yes nor no")
     return cell in _YES
 
 
@@ -77,7 +77,7 @@ def _offers(cell: str) -> int:
         return 0
     if not _DIGITS.fullmatch(cell) or not LEAST_OFFERS <= int(cell) <= MOST_OFFERS:
         raise InputError(
-            f"offers {cell!r}: Keepa takes {LEAST_OFFERS} to {MOST_OFFERS}",
+            f"offers {brief(cell)!r}: Keepa takes {LEAST_OFFERS} to {MOST_OFFERS}",
             remedy="0 asks for none",
         )
     return int(cell)
@@ -88,7 +88,8 @@ def _update(cell: str) -> int | None:
         return None
     if not _DIGITS.fullmatch(cell):
         raise InputError(
-            f"update {cell!r} is no number of hours", remedy="0 is live, and `no` asks for none"
+            f"update {brief(cell)!r} is no number of hours",
+            remedy="0 is live, and `no` asks for none",
         )
     return int(cell)
 

@@ -9,7 +9,7 @@ import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 from pricecheck.keepa.tables import MARKETPLACES, Marketplace, marketplace
 from pricecheck.watchlist import parse_asin
 
@@ -45,10 +45,10 @@ def _of_address(text: str) -> tuple[str, Marketplace | None]:
         url = urlsplit(text if "://" in text else f"https://{text}")
         host = (url.hostname or "").lower()
     except ValueError:
-        raise InputError(f"{text!r} is not an address") from None
+        raise InputError(f"{brief(text)!r} is not an address") from None
     if host in _SHORT:
         raise InputError(
-            f"{text!r} is a short address, which only Amazon can resolve",
+            f"{brief(text)!r} is a short address, which only Amazon can resolve",
             remedy="open it, and take the address of the page that comes",
         )
     if _KEEPA.search(host):
@@ -60,11 +60,11 @@ def _of_address(text: str) -> tuple[str, Marketplace | None]:
             return parse_asin(product[1]), market
     else:
         raise InputError(
-            f"{text!r} is an address neither of Amazon's nor of Keepa's",
+            f"{brief(text)!r} is an address neither of Amazon's nor of Keepa's",
             remedy="name the product by its ASIN",
         )
     raise InputError(
-        f"{text!r} is not the address of a product",
+        f"{brief(text)!r} is not the address of a product",
         remedy="that has the ASIN in it: https://www.amazon.de/dp/B0D8W1YVBX",
     )
 
@@ -73,7 +73,7 @@ def _market(tld: str) -> Marketplace:
     found = next((market for market in MARKETPLACES if market.tld == tld), None)
     if found is None:
         raise InputError(
-            f"Keepa does not know amazon.{tld}",
+            f"Keepa does not know amazon.{brief(tld)}",
             remedy="it knows amazon." + ", .".join(market.tld for market in MARKETPLACES),
         )
     return found

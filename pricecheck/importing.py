@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 from pricecheck.identify import identify
 from pricecheck.keepa.tables import Marketplace, marketplace
 from pricecheck.watchlist import COLUMNS, BadLine, Watch, parse_cells
@@ -35,7 +35,7 @@ _ALIASES: Final = {
 """What the columns of others are called here."""
 
 _DELIMITERS: Final = ";\t,"
-_SEP: Final = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP: Final = re.compile(r'"?sep=([^"\w])"?', re.IGNORECASE)
 """Excel's own first line, which names the delimiter."""
 
 _ANOTHER: Final = re.compile(r"B0[0-9A-Z]{8}|\S*://\S*")
@@ -115,7 +115,9 @@ def plain_price(text: str, market: Marketplace) -> str:
     for written in (found["before"], found["after"]) if found else ():
         sign = written.strip().upper()
         if sign and market.currency not in _SIGNS.get(sign, (sign,)):
-            raise InputError(f"{text!r}: prices on amazon.{market.tld} are in {market.currency}")
+            raise InputError(
+                f"{brief(text)!r}: prices on amazon.{market.tld} are in {market.currency}"
+            )
     return found["number"] if found else text
 
 
@@ -202,7 +204,7 @@ def _item(row: _Row, default: Watch) -> Item:
         named = cells.setdefault("domain", market.code)
         if marketplace(named) != market:
             raise InputError(
-                f"{written!r} is on amazon.{market.tld}, but the line says {named!r}",
+                f"{brief(written)!r} is on amazon.{market.tld}, but the line says {brief(named)!r}",
                 remedy="leave one of them out",
             )
     cells["asin"] = asin

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SOCKET_NAME: Final = "status.sock"
 _ANSWER_WITHIN_S: Final = 5.0
 _BACKLOG: Final = 128
+_AT_ONCE: Final = 16
 _LONGEST_PATH: Final = 107  # sun_path of unix(7), without its final NUL
 
 
@@ -77,6 +78,8 @@ async def serve(
     """Answer each connection with a fresh snapshot, for ever."""
     import trio
 
+    from pricecheck.serving import serve_few
+
     async def answer(stream: trio.SocketStream) -> None:
         # The asker waits in real time.
         with trio.move_on_after(_ANSWER_WITHIN_S * time_factor), suppress(trio.BrokenResourceError):
@@ -89,7 +92,7 @@ async def serve(
                 await stream.send_all(msgspec.json.encode(snapshot) + b"\n")
         await trio.aclose_forcefully(stream)
 
-    await trio.serve_listeners(answer, [listener])
+    await serve_few(answer, [listener], _AT_ONCE)
 
 
 def ask(directory: Path) -> Snapshot:
@@ -123,7 +126,7 @@ def ask(directory: Path) -> Snapshot:
         )
     try:
         snapshot = msgspec.json.decode(line, type=Snapshot)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotRunningError(
             f"{path}: the daemon's answer can't be read: {error}",
             remedy="daemon and command are of different versions: restart the daemon",

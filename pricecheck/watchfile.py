@@ -22,7 +22,7 @@ import msgspec
 
 from pricecheck import watchlist
 from pricecheck.durations import format_duration
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 from pricecheck.extras import written_extras
 from pricecheck.keepa.tables import BY_CODE, marketplace
 from pricecheck.watchlist import COLUMNS, Layout, Watch
@@ -133,7 +133,7 @@ def cells_of(file: WatchFile, watch: Watch, given: Collection[str]) -> tuple[str
     for name in COLUMNS:
         if name in needed and name not in file.layout.columns:
             raise InputError(
-                f"{file.path.name} has no column {name}, for {cells[name]!r}",
+                f"{file.path.name} has no column {name}, for {brief(cells[name])!r}",
                 remedy=f"write {file.layout.delimiter}{name} at the end of its header line",
             )
     return tuple(cells[name] if name == "asin" or name in needed else "" for name in COLUMNS)

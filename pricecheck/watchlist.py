@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from pricecheck.durations import parse_duration
-from pricecheck.errors import ConfigError, InputError
+from pricecheck.errors import ConfigError, InputError, brief
 from pricecheck.extras import PLAIN, Extras, parse_extras
 from pricecheck.keepa.tables import ASIN, BY_CODE, marketplace
 
@@ -183,7 +183,9 @@ def _header(path: Path, lines: Iterator[tuple[int, str]]) -> Layout:
         raise ConfigError(f"{path}: line {number} is no header with a column asin", remedy=remedy)
     for name in columns:
         if name not in COLUMNS:
-            raise ConfigError(f"{path}: line {number}: unknown column {name!r}", remedy=remedy)
+            raise ConfigError(
+                f"{path}: line {number}: unknown column {brief(name)!r}", remedy=remedy
+            )
         if columns.count(name) > 1:
             raise ConfigError(f"{path}: line {number}: column {name} stands twice", remedy=remedy)
     return Layout(columns, delimiter)
@@ -231,7 +233,7 @@ def parse_asin(cell: str) -> str:
     asin = cell.strip().upper()
     if ASIN.fullmatch(asin) is None:
         raise InputError(
-            f"{cell.strip()!r} is not an ASIN" if asin else "no ASIN",
+            f"{brief(cell.strip())!r} is not an ASIN" if asin else "no ASIN",
             remedy="B and nine letters or digits, or a book's ISBN-10 with its leading zeros",
         )
     if asin[0] != "B" and _isbn_sum(asin) % 11:
@@ -261,7 +263,7 @@ def _weight(cell: str, default: float) -> float:
     found = _NUMBER.fullmatch(cell.strip())
     weight = float(found[0].replace(",", ".")) if found else 0.0
     if weight <= 0:
-        raise InputError(f"weight {cell.strip()!r} is not a number above 0")
+        raise InputError(f"weight {brief(cell.strip())!r} is not a number above 0")
     return weight
 
 
@@ -273,13 +275,14 @@ def parse_price(cell: str, minor_digits: int) -> int | None:
     found = _NUMBER.fullmatch(cell.strip())
     if found is None:
         raise InputError(
-            f"target_price {cell.strip()!r} is not a price",
+            f"target_price {brief(cell.strip())!r} is not a price",
             remedy="write it plain, without a currency: 49.99",
         )
     fraction = found[2] or ""
     if len(fraction) > minor_digits:
         raise InputError(
-            f"target_price {cell.strip()!r} has more decimals than the currency: {minor_digits}",
+            f"target_price {brief(cell.strip())!r} has more decimals than the currency: "
+            f"{minor_digits}",
             remedy="write no separator between thousands",
         )
     price = int(found[1] + fraction.ljust(minor_digits, "0"))

@@ -72,6 +72,14 @@ def test_reads_what_spreadsheets_write(path: Path, content: str | bytes) -> None
     assert (listed.bad, listed.repeated, listed.ignored) == ([], 0, [])
 
 
+def test_a_quote_is_no_delimiter(path: Path) -> None:
+    """Newer Pythons refuse one; the line that names it is a bad one like any other."""
+    listed = read(path, f'sep="\n{ASIN}\n')
+
+    assert found(listed) == [("DE", ASIN)]
+    assert [bad.line for bad in listed.bad] == [1]
+
+
 def test_reads_a_keepa_export(path: Path) -> None:
     """Its locale is the marketplace; texts with quotes, commas and line ends stand in between."""
     content = (

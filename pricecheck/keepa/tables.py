@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, brief
 
 ASIN: Final = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")
 """An ASIN: B and nine letters or digits, or an ISBN-10 for books."""
@@ -82,7 +82,7 @@ def marketplace(name: str) -> Marketplace:
     found = _SPELLINGS.get(name.strip().upper())
     if found is None:
         raise InputError(
-            f"unknown marketplace {name!r}",
+            f"unknown marketplace {brief(name)!r}",
             remedy="use one of " + ", ".join(market.code for market in MARKETPLACES),
         )
     return found

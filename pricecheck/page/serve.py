@@ -19,11 +19,14 @@ import trio
 from pricecheck.config.sections import is_loopback
 from pricecheck.errors import ConfigError, StoreError
 from pricecheck.logs import kv
+from pricecheck.serving import serve_few
 from pricecheck.supervisor import Heartbeat
 
 log = logging.getLogger(__name__)
 
 _WITHIN_S: Final = 60.0
+_ASKED_WITHIN_S: Final = 5.0  # browsers connect before they ask, and some never do
+_AT_ONCE: Final = 32
 _CHUNK: Final = 16_384
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
@@ -60,10 +63,10 @@ async def serve(
     async def answer(stream: trio.SocketStream) -> None:
         # A browser waits in real time.
         with trio.move_on_after(_WITHIN_S * time_factor), suppress(trio.BrokenResourceError):
-            await _converse(stream, page)
+            await _converse(stream, page, ask_within_s=_ASKED_WITHIN_S * time_factor)
         await trio.aclose_forcefully(stream)
 
-    await trio.serve_listeners(answer, listeners)
+    await serve_few(answer, listeners, _AT_ONCE)
 
 
 def shared(make: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[bytes]]:
@@ -87,10 +90,14 @@ def shared(make: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[bytes]]
     return page
 
 
-async def _converse(stream: trio.SocketStream, page: Callable[[], Awaitable[bytes]]) -> None:
+async def _converse(
+    stream: trio.SocketStream, page: Callable[[], Awaitable[bytes]], *, ask_within_s: float
+) -> None:
     http = h11.Connection(h11.SERVER)
+    asked = None
     try:
-        asked = await _receive(http, stream)
+        with trio.move_on_after(ask_within_s):
+            asked = await _receive(http, stream)
         if asked is None:
             return
         status = _judge(asked)

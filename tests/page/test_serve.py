@@ -208,3 +208,21 @@ async def test_a_place_that_is_taken_is_told() -> None:
             await serve(place, page, Heartbeat(math.inf))
 
     assert caught.value.remedy
+
+
+async def test_browsers_that_never_ask_keep_nobody_out(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are few at a time, and each has so long to ask and no longer."""
+    monkeypatch.setattr("pricecheck.page.serve._AT_ONCE", 2)
+    monkeypatch.setattr("pricecheck.page.serve._ASKED_WITHIN_S", 0.05)
+    client = await served(page)
+    silent = [await trio.open_tcp_stream("127.0.0.1", client.base_url.port or 0) for _ in range(6)]
+    await silent[1].send_all(b"GET / HT")
+
+    answer = await client.get("/")
+
+    assert answer.status_code == 200
+    assert [await one.receive_some() for one in silent] == [b""] * 6
+    for one in silent:
+        await one.aclose()

@@ -1,0 +1,1 @@
+"""The parts of scripts/fuzz: what is fuzzed, how inputs are made, and the search for new ones."""
