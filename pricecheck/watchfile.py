@@ -177,8 +177,7 @@ def replace(file: WatchFile, content: bytes) -> None:
 def _changed(layout: Layout, line: bytes, cells: Mapping[str, str]) -> bytes:
     text = line.decode()
     content = text.rstrip("\r\n")
-    row = next(csv.reader([content], delimiter=layout.delimiter))
-    row += [""] * (len(layout.columns) - len(row))
+    row = watchlist.cut(content.strip(), layout)
     for name, cell in cells.items():
         row[layout.columns.index(name)] = cell
     return (_row(layout, row) + text[len(content) :]).encode()

@@ -94,7 +94,6 @@ def load(
     default = Watch("", marketplace(domain).code, weight, None, every_s, extras)
     lines = _lines(path, _raw_lines(path))
     layout = _header(path, lines)
-    width = len(layout.columns)
     # A column that the file lacks is read from one more cell, which is always blank.
     fields = itemgetter(*(_index(layout.columns, name) for name in COLUMNS))
     watches: list[Watch] = []
@@ -105,7 +104,7 @@ def load(
     first_lines: dict[tuple[str, str], int] = {}  # filled only as far as a duplicate needs it
     for number, text in lines:
         try:
-            watch = parse_cells(fields(_cells(text, layout.delimiter, width)), default)
+            watch = parse_cells(fields(cut(text, layout)), default)
             if watch.asin in known[watch.domain]:
                 for i in range(len(first_lines), len(watches)):
                     first_lines[watches[i].domain, watches[i].asin] = numbers[i]
@@ -135,12 +134,11 @@ def products(
     code = marketplace(domain).code
     lines = _lines(path, raw_lines)
     layout = _header(path, lines)
-    width = len(layout.columns)
     fields = itemgetter(*(_index(layout.columns, name) for name in COLUMNS[:2]))
     named: dict[int, tuple[str, str]] = {}
     for number, text in lines:
         with suppress(InputError):
-            asin, cell = fields(_cells(text, layout.delimiter, width))
+            asin, cell = fields(cut(text, layout))
             named[number] = _domain(cell, code), parse_asin(asin)
     return layout, named
 
@@ -195,8 +193,9 @@ def _index(columns: list[str], name: str) -> int:
     return columns.index(name) if name in columns else len(columns)
 
 
-def _cells(text: str, delimiter: str, width: int) -> list[str]:
-    """Cut a line into `width` cells and at least one more that is blank."""
+def cut(text: str, layout: Layout) -> list[str]:
+    """Cut a line into its cells, and at least one more that is blank. Raises InputError."""
+    width, delimiter = len(layout.columns), layout.delimiter
     if '"' in text:
         try:
             cells = next(csv.reader((text,), delimiter=delimiter, strict=True))

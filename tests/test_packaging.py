@@ -143,7 +143,7 @@ def test_make_alone_lists_every_target() -> None:
     ).stdout
 
     targets = [line.split()[:2] for line in listed.splitlines() if len(line.split()) > 2]
-    names = ["help", "run", "test", "test-services", "test-systemd", "test-long", "soak"]
+    names = ["help", "run", "test", "test-services", "test-systemd", "test-long", "soak", "fuzz"]
     names += ["check", "bench", "bench-planner", "lock", "install", "uninstall", "deb", "clean"]
     assert targets == [["make", name] for name in names]
 
