@@ -10,6 +10,7 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,8 @@ import trio
 from pricecheck.simulator.settings import Fault
 
 from .daemons import KEY, House, Service, free_port, until
+
+_HEAP = 64 << 20  # what glibc reserves for a heap of a thread's, on 64 bits
 
 PRODUCTS = [f"B{number:09d}" for number in range(5)]
 NEWCOMER = "B000000099"
@@ -147,6 +150,33 @@ class TestStart:
             await service.serve()
             await until(lambda: house.checked() == PRODUCTS)
             await house.status_that(lambda now: now.health == "ok")
+
+
+class TestMemory:
+    @pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="another C library")
+    async def test_its_threads_share_one_heap(self, house: House, service: Service) -> None:
+        """What each leaves free in a heap of its own would add up to tens of megabytes."""
+        await service.serve()
+        house.configure()
+        house.watch(PRODUCTS)
+
+        with house.start() as daemon:
+            await daemon.says("ready")
+            await until(lambda: len(house.checked()) == len(PRODUCTS))
+            process = Path("/proc", str(daemon.process.pid))
+            threads = list((process / "task").iterdir())
+            maps = [line.split()[:2] for line in (process / "maps").read_text().splitlines()]
+
+        # glibc reserves an aligned range for each further heap, of which the rest has no rights.
+        heaps = [
+            own
+            for (own, own_rights), (rest, rest_rights) in pairwise(maps)
+            if (own_rights, rest_rights) == ("rw-p", "---p")
+            and int(own.partition("-")[0], 16) % _HEAP == 0
+            and own.partition("-")[2] == rest.partition("-")[0]
+        ]
+        assert len(threads) > 1
+        assert heaps == []
 
 
 class TestEnd:
