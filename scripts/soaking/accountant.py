@@ -7,8 +7,8 @@ What may be missing, and why that is no loss
   daemon is killed, the network is cut or Keepa itself is killed meanwhile, the answer may be gone
   although Keepa has written it down as delivered: nobody could have kept it, and the product is
   asked for again. So each such interruption excuses at most as many answers as there can be calls
-  under way, and none that is older than a call may take. Every other answer that was delivered
-  whole must be in the outbox, and whatever is in the outbox must be everywhere.
+  under way, and none that is older than it takes to commit one. Every other answer that was
+  delivered whole must be in the outbox, and whatever is in the outbox must be everywhere.
   Of an answer that was garbled in one item one product may be missing; one that was garbled as a
   whole brings nothing.
 
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
-from statistics import median
+from statistics import quantiles
 from typing import Any, NamedTuple
 
 from scripts.soaking.books import Books, Doc
@@ -38,12 +38,42 @@ WHOLE = (None, "slow", "negative")
 ONE_ITEM = ("wrongtypes", "missing", "nulls")
 """Faults that garble one item of an answer."""
 
-MEMORY_SHARE = 0.2
-"""Memory is flat when its median grew by no more than this share: so much a process still settles
-in the minutes of the short soak."""
+UNDER_WAY_S = 2.0
+"""So long, in real time and on a busy machine, a call may still be under way after its answer, or
+before one that Keepa gives to somebody who is no longer there. What the daemon stands still does
+not count."""
 
-FILES = 10
-"""File descriptors are flat when their median grew by no more: connections come and go."""
+STORE_RETRY_S = 5.0
+"""So long the daemon waits before it tries again to commit what the disk did not take, real."""
+
+SETTLED_S = 300
+"""So long a process must have lived for its memory to be judged as settled."""
+
+MEMORY_MB = 3.0
+"""Settled memory is flat when its floor grew by no more than this from the middle to the last third
+of a life. It moved by 1 MB in lives that provably held on to nothing more; in the ten minutes after
+the last kill of the ten days, a leak of 350 bytes a price comes to more."""
+
+YOUNG_MEMORY_MB = 15.0
+"""The same for a process that has not settled yet."""
+
+FILES, YOUNG_FILES = 3, 8
+"""The same of file descriptors. Their floor moves by one or two."""
+
+TRACES = {
+    "disk filled": "database or disk is full",
+    "config reloaded": " reloaded ",
+    "bad config reloaded": " reload refused",
+    "key revoked": "The API key is not known",
+    "Keepa killed": "no connection to Keepa",
+    "Keepa refused": "no connection to Keepa",
+    "Keepa garbled": "does not have Keepa's form",
+    "elasticsearch killed": "not delivering relay=elasticsearch",
+    "kafka killed": "not delivering relay=kafka",
+    "notifier refusing": "not delivering relay=notify",
+}
+"""What the daemon says of faults, sooner or later."""
+OFTEN = 3  # a fault that happened so often can't have met with nothing each time
 
 _TOLD = re.compile(
     r"^(?P<kind>[\w ]+) on amazon\.de since (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d) "
@@ -64,6 +94,7 @@ class Account(NamedTuple):
 def settle(books: Books) -> list[Account]:
     """Return every account of a run."""
     accounts: tuple[Callable[[Books], Account], ...] = (
+        _faults,
         _answers,
         _changes,
         _elasticsearch,
@@ -79,6 +110,29 @@ def settle(books: Books) -> list[Account]:
         _well_again,
     )
     return [account(books) for account in accounts]
+
+
+def _faults(books: Books) -> Account:
+    """Compare what happened with the schedule; what happened often must have been noticed."""
+    played, late, barred = (
+        Counter(one["fault"] for one in books.events if one["name"] == name)
+        for name in ("fault", "too late", "needs root")
+    )
+    forgotten = Counter(books.planned) - played - late - barred
+    faults = [f"{name} did not happen {count} times" for name, count in forgotten.items()]
+    if late.total() > played.total() / 2:
+        faults.append(f"{late.total()} faults came too late to happen")
+    faults += [
+        f"{name} happened {count} times, and the log has no {TRACES[name]!r}"
+        for name, count in played.items()
+        if count >= OFTEN and TRACES.get(name, "") not in books.log
+    ]
+    lives = len({sample["pid"] for sample in books.samples})
+    if lives <= (kills := played["daemon killed"]):
+        faults.append(f"{kills} kills, but only {lives} daemons")
+    left_out = f"; {late.total()} too late to happen" if late else ""
+    left_out += f"; without {', '.join(barred)}, for want of root" if barred else ""
+    return Account("faults", f"{played.total():,} of {len(played)} kinds{left_out}", faults)
 
 
 def lost_answers(books: Books) -> tuple[int, list[dict[str, Any]], list[str]]:
@@ -124,12 +178,11 @@ def _answers(books: Books) -> Account:
 
 def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return those of the missing answers that no interruption excuses."""
-    setup = books.setup
-    patience_ms = setup.call_timeout_s * 1000 * setup.factor
+    late_ms = UNDER_WAY_S * 1000 * books.setup.factor
     spans = sorted(
-        (event["end_ms"], event["begin_ms"] - patience_ms) for event in _interruptions(books)
+        (one["end_ms"] + late_ms, _under_way_since(books, one)) for one in _interruptions(books)
     )
-    room = [setup.calls_at_once] * len(spans)
+    room = [books.setup.calls_at_once] * len(spans)
     unexcused = []
     for entry in sorted(missing, key=lambda one: int(one["at_ms"])):
         for place, (end, begin) in enumerate(spans):
@@ -139,6 +192,26 @@ def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, An
         else:
             unexcused.append(entry)
     return unexcused
+
+
+def _under_way_since(books: Books, cut: dict[str, Any]) -> float:
+    """Return when the oldest call that an interruption can have cut off was answered.
+
+    A frozen daemon goes on at once; one that found the disk full holds on to what it was answered
+    until it tries again, and only its own end can cost it that.
+    """
+    second_ms = 1000 * books.setup.factor
+    since: float = cut["begin_ms"] - UNDER_WAY_S * second_ms
+    standstills = [one for one in books.events if one["name"] == "standstill"]
+    for still in sorted(standstills, key=lambda one: -int(one["end_ms"])):
+        end = still["end_ms"]
+        if still["by"] == "disk filled":
+            if cut["by"] != "daemon killed":
+                continue
+            end += STORE_RETRY_S * second_ms
+        if still["begin_ms"] <= cut["end_ms"] and end >= since:
+            since -= min(end, cut["begin_ms"]) - still["begin_ms"]
+    return since
 
 
 def _interruptions(books: Books) -> list[dict[str, Any]]:
@@ -241,13 +314,16 @@ def _tokens(books: Books) -> Account:
     minutes = (setup.ended_ms - setup.began_ms) / 60_000
     given = setup.tokens + round(minutes * setup.refill_rate)
     faults = [f"{spent:,} tokens are more than {given:,}"] if spent > given else []
-    sunk = False
-    for entry in books.ledger:
+    sunk, unknown_until = False, 0.0
+    for entry in sorted(books.ledger, key=lambda one: int(one["at_ms"])):
         at, left = rfc3339(entry["at_ms"]), entry["tokens_left"]
-        if entry["status"] == 429 and entry["fault"] is None:
-            faults.append(f"asked for {entry['path']} without tokens at {at}")
-        # The simulator may sink its bucket itself, which then refills.
+        # The simulator may sink its bucket itself, which then refills; its answer says so.
+        if entry["fault"] == "negative":
+            unknown_until = entry["at_ms"] + UNDER_WAY_S * 1000 * setup.factor
         sunk = entry["fault"] == "negative" or (sunk and left < 0)
+        known = not sunk or entry["at_ms"] > unknown_until
+        if entry["status"] == 429 and entry["fault"] is None and known:
+            faults.append(f"asked for {entry['path']} without tokens at {at}")
         if entry["tokens_consumed"] and left < 0 and not sunk:
             faults.append(f"{-left} tokens overspent at {at}")
     return Account("tokens", f"{spent:,} spent of {given:,}", faults)
@@ -298,14 +374,23 @@ def _metrics(books: Books) -> Account:
         if asins and entry["delivered"] and ("price", f"DE:{asins[0]}:{at}") in books.outbox:
             kept[len(asins), entry["tokens_consumed"], entry["tokens_left"]] += 1
     metrics = [one.body for one in books.elastic if one.kind == "metric"]
-    held = Counter(
-        (one["asin_count"], one["tokens_consumed"], one["tokens_left"])
-        for one in metrics
-        if one["operation"] == "product"
+    of_products = [one for one in metrics if one["operation"] == "product"]
+    held, succeeded = (
+        Counter((one["asin_count"], one["tokens_consumed"], one["tokens_left"]) for one in these)
+        for these in (of_products, [one for one in of_products if one["success"]])
     )
     faults = [
         f"{count} without a metric: {asins} products for {tokens} tokens, {left} left"
         for (asins, tokens, left), count in (kept - held).items()
+    ]
+    asked = Counter(
+        (len(entry["asins"]), entry["tokens_consumed"], entry["tokens_left"])
+        for entry in books.ledger
+        if entry["path"] == "product"
+    )
+    faults += [
+        f"noted {count} times too often: {asins} products for {tokens} tokens, {left} left"
+        for (asins, tokens, left), count in (succeeded - asked).items()
     ]
     cuts = len(_interruptions(books))
     noted = Counter(one["operation"] for one in metrics)
@@ -317,31 +402,34 @@ def _metrics(books: Books) -> Account:
 
 
 def _memory(books: Books) -> Account:
-    first, last = _thirds(books, "rss_mb")
-    most = first * (1 + MEMORY_SHARE)
-    faults = [f"{last:.0f} MB are more than {most:.0f} MB"] if last > most else []
-    return Account("memory flat", f"{first:.0f} MB, then {last:.0f} MB", faults)
+    return _flat(books, "memory flat", "rss_mb", MEMORY_MB, YOUNG_MEMORY_MB)
 
 
 def _files(books: Books) -> Account:
-    first, last = _thirds(books, "fds")
-    faults = [f"{last:.0f} are more than {first + FILES:.0f}"] if last > first + FILES else []
-    return Account("file descriptors flat", f"{first:.0f}, then {last:.0f}", faults)
+    return _flat(books, "file descriptors flat", "fds", FILES, YOUNG_FILES)
 
 
-def _thirds(books: Books, figure: str) -> tuple[float, float]:
-    """Return a figure's medians in the first and last third of the longest life of a daemon.
+def _flat(books: Books, name: str, figure: str, settled: float, young: float) -> Account:
+    seconds, (first, middle, last) = _longest_life(books, figure)
+    most = middle + (settled if seconds >= SETTLED_S else young)
+    faults = [f"{last:.1f} are more than {most:.1f}"] if last > most else []
+    found = f"{first:.1f}, {middle:.1f}, {last:.1f} in the thirds of {seconds / 60:.1f} minutes"
+    return Account(name, found, faults)
 
-    A process grows to its size in the beginning: the first tenth of that life does not count.
+
+def _longest_life(books: Books, figure: str) -> tuple[float, list[float]]:
+    """Return how many seconds the daemon lived at best, and a figure's floor in each third of that.
+
+    The floor is the lowest tenth: work that comes and goes is above it, a leak lifts it.
     """
     lives = Counter(sample["pid"] for sample in books.samples)
-    [(longest, _)] = lives.most_common(1) or [(None, 0)]
+    [(longest, count)] = lives.most_common(1) or [(None, 0)]
     values = [sample[figure] for sample in books.samples if sample["pid"] == longest]
-    values = values[len(values) // 10 :]
-    third = max(1, len(values) // 3)
-    if len(values) < 3:
-        return 0.0, float("inf")
-    return median(values[:third]), median(values[-third:])
+    third = count // 3
+    if third < 2:
+        return 0, [0.0, 0.0, float("inf")]
+    thirds = (values[:third], values[third : 2 * third], values[-third:])
+    return count * books.setup.sampled_s, [quantiles(one, n=10)[0] for one in thirds]
 
 
 def _refused(books: Books) -> Account:

@@ -63,7 +63,7 @@ class Setup:
     lookback_days: int
     drop_percent: float  # of the rule called drop
     calls_at_once: int  # that can be under way when one side is killed
-    call_timeout_s: float  # real
+    sampled_s: float  # between two samples, real
 
 
 @dataclass
@@ -71,6 +71,7 @@ class Books:
     """All that was written down of a run, by whom."""
 
     setup: Setup
+    planned: list[str] = field(default_factory=list)  # the schedule: the name of each fault
     ledger: list[dict[str, Any]] = field(default_factory=list)  # the simulator
     histories: dict[str, dict[int, list[int]]] = field(default_factory=dict)  # likewise, at the end
     events: list[dict[str, Any]] = field(default_factory=list)  # the soak: what it did, and when
@@ -132,7 +133,7 @@ def read_kafka(brokers: str) -> Iterator[Doc]:
         consumer.assign([TopicPartition(*place, low) for place, (low, _) in ends.items()])
         left = sum(high - low for low, high in ends.values())
         while left:
-            messages = consumer.consume(5_000, timeout=_PATIENCE_S)
+            messages = consumer.consume(min(left, 5_000), timeout=_PATIENCE_S)
             if not messages:
                 raise TimeoutError(f"Kafka holds back {left} messages")
             left -= len(messages)

@@ -1,8 +1,11 @@
-"""The network of the soak: a wire to Keepa that can be cut, and a service that is told alerts."""
+"""The network of the soak: the daemon's own, the wires out of it, a service that is told alerts."""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import socket
+import subprocess
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,22 +15,74 @@ from typing import Any
 import trio
 
 _CHUNK = 65_536
+_CLONE_NEWNET = 0x40000000
+
+
+class Namespace:
+    """A network namespace that has nothing but its own loopback. Raises OSError without root.
+
+    Whoever is in it reaches a wire that listens there, and through it one peer outside. Cut, no
+    packet gets anywhere and no connection breaks, as when a cable is pulled.
+    """
+
+    def __init__(self) -> None:
+        command = ["unshare", "--net", "sh", "-c", "ip link set lo up && echo && exec sleep 1d"]
+        self._holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._path = f"/proc/{self._holder.pid}/ns/net"
+        self.enter = ("nsenter", f"--net={self._path}")
+        assert self._holder.stdout is not None  # it is a pipe
+        if not self._holder.stdout.readline():
+            self.close()
+            raise PermissionError("no network namespace can be made here")
+
+    def listen(self, port: int) -> socket.socket:
+        """Return a socket that listens in here; made by a thread that is in here, too."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            with open(self._path) as namespace:  # noqa: PTH123  # as short as its life
+                ctypes.CDLL(None).setns(namespace.fileno(), _CLONE_NEWNET)
+            made.append(socket.create_server(("127.0.0.1", port)))
+
+        thread = Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
+
+    def cut(self) -> None:
+        """Let no packet through."""
+        self._set("down")
+
+    def heal(self) -> None:
+        """Let them through again."""
+        self._set("up")
+
+    def _set(self, state: str) -> None:
+        subprocess.run([*self.enter, "ip", "link", "set", "lo", state], check=True)
+
+    def close(self) -> None:
+        """Give it up; it ends with the last process in it."""
+        self._holder.kill()
+        self._holder.wait()
 
 
 class Wire:
-    """Forwards connections from a port that stays to one that may change.
+    """Forwards connections from a port that stays, perhaps in a namespace, to one that may change.
 
     Cut, it refuses connections and breaks those there are; hung, it takes them and lets nothing
     through, until it flows again.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, namespace: Namespace | None, port: int = 0, target: int = 0
+    ) -> None:
         self._nursery = nursery
+        self._namespace = namespace
         self._open = trio.CancelScope()
         self._flows = trio.Event()
         self._flows.set()
-        self.port = 0
-        self.target = 0
+        self.port = port
+        self.target = target
 
     async def join(self) -> None:
         """Take connections, at the same port as ever."""
@@ -48,9 +103,13 @@ class Wire:
 
     async def _serve(self, scope: trio.CancelScope, task_status: trio.TaskStatus[int]) -> None:
         with scope:
-            [listener] = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-            port: int = listener.socket.getsockname()[1]
-            task_status.started(port)
+            if self._namespace is not None:
+                plain = self._namespace.listen(self.port)
+            else:
+                plain = socket.create_server(("127.0.0.1", self.port))
+            plain.setblocking(False)
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+            task_status.started(plain.getsockname()[1])
             await trio.serve_listeners(self._forward, [listener])
 
     async def _forward(self, client: trio.SocketStream) -> None:
@@ -98,7 +157,7 @@ class Bell:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.url = f"json://127.0.0.1:{self._server.server_port}/"
+        self.port = self._server.server_port
         Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:

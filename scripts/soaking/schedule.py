@@ -17,10 +17,11 @@ KILL: Final = "daemon killed"
 DISK: Final = "disk filled"
 CLOCK: Final = "clock stepped"
 GARBAGE: Final = "Keepa garbled"
+CUT: Final = "network cut"
 
 LANES: Final = {
     "daemon": (KILL, "daemon frozen", CLOCK, DISK, "config reloaded", "bad config reloaded"),
-    "keepa": (GARBAGE, "Keepa killed", "key revoked", "network refused", "network hung"),
+    "keepa": (GARBAGE, "Keepa killed", "key revoked", CUT, "Keepa refused", "Keepa hung"),
     "sinks": (
         "elasticsearch killed",
         "elasticsearch frozen",

@@ -23,7 +23,7 @@ from typing import Any
 import trio
 
 from scripts.benchmarks.processes import some_products
-from scripts.soaking.network import Bell, Wire
+from scripts.soaking.network import Bell, Namespace, Wire
 
 SERVICES = Path(__file__).resolve().parents[1] / "services"
 STEPPED = Path(__file__).resolve().parent / "stepped"
@@ -36,6 +36,7 @@ CALLS_AT_ONCE = 4
 CALL_TIMEOUT_S = 10
 LOOKBACK_DAYS = 30
 DROP_PERCENT = 10
+SAMPLED_S = 0.5
 ROOM = "2g"  # for the state; of memory, so as much is taken as it holds
 
 CONFIG = """\
@@ -80,6 +81,10 @@ what = "low"
 class TroubleError(Exception):
     """The soak can't go on; the message says why."""
 
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 class Stage:
     """Everything that runs, in one directory."""
@@ -87,15 +92,18 @@ class Stage:
     def __init__(self, home: Path, factor: float, nursery: trio.Nursery) -> None:
         self.home = home
         self.factor = factor
+        self._nursery = nursery
         self.epoch_ms = time.time_ns() // 1_000_000
         self.state = home / "state"
         self.ledger = home / "ledger.jsonl"
         self.log = home / "pricecheck.log"
-        self.wire = Wire(nursery)
         self.bell = Bell(home / "told.jsonl")
+        self.namespace = _namespace()
+        self.wire = Wire(nursery, self.namespace)  # to Keepa
         self.addresses: dict[str, str] = {}
         self.daemon: subprocess.Popen[bytes] | None = None
         self.daemon_is_down = True  # and meant to be
+        self._sampled = 0  # the process of a daemon that has been ready
         self._keepa: subprocess.Popen[str] | None = None
         self._clock = home / "clock"
         self.state.mkdir()
@@ -115,6 +123,20 @@ class Stage:
         """Write down that calls under way since then may have been cut off until now."""
         self.note("interruption", by=by, begin_ms=begin_ms, end_ms=self.now_ms())
 
+    def stand_still(self, by: str, begin_ms: int) -> None:
+        """Write down that nothing could be kept since then."""
+        self.note("standstill", by=by, begin_ms=begin_ms, end_ms=self.now_ms())
+
+    # Network.
+
+    async def connect(self) -> None:
+        """Lay the wire to Keepa; and, where the daemon has a network of its own, all others."""
+        if self.namespace is not None:
+            addresses = (*self.addresses.values(), f":{self.bell.port}")
+            for port in (int(one.rpartition(":")[2]) for one in addresses):
+                await Wire(self._nursery, self.namespace, port, port).join()
+        await self.wire.join()
+
     # Kafka and Elasticsearch.
 
     async def servers(self, action: str, *names: str) -> None:
@@ -128,7 +150,7 @@ class Stage:
             env={"PRICECHECK_SERVICES": "fetched"} | os.environ,
         )
         if done.returncode:
-            raise TroubleError(done.stderr.decode().strip())
+            raise TroubleError(done.stderr.decode().strip(), done.returncode)
         lines = done.stdout.decode().splitlines()
         self.addresses |= dict(line.split("\t") for line in lines)
 
@@ -213,11 +235,12 @@ class Stage:
         own = {
             "HOME": str(self.home),
             "KEEPA_API_KEY": KEY,
-            "NOTIFY_URLS": f"bell={self.bell.url}",
+            "NOTIFY_URLS": f"bell=json://127.0.0.1:{self.bell.port}/",
             "PYTHONPATH": str(STEPPED),
             "PRICECHECK_SOAK_CLOCK": str(self._clock),
         }
-        command = [sys.executable, "-m", "pricecheck", "run", "--config", "pricecheck.toml"]
+        program = (sys.executable, "-m", "pricecheck", "run", "--config", "pricecheck.toml")
+        command = [*(self.namespace.enter if self.namespace else ()), *program]
         said = self.said(" ready ")
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(  # noqa: ASYNC220  # as above
@@ -225,6 +248,7 @@ class Stage:
             )
         self.daemon_is_down = False
         await self.until("the daemon is ready", lambda: self.said(" ready ") > said)
+        self._sampled = self.daemon.pid
 
     def signal_daemon(self, number: signal.Signals) -> None:
         """Send the daemon a signal."""
@@ -256,14 +280,15 @@ class Stage:
         await self.until(f"the daemon says{answer}", lambda: self.said(answer) > said)
 
     async def watch_daemon(self) -> None:
-        """Sample it twice a second; start it again should it end by itself, as systemd would."""
+        """Sample it now and then; start it again should it end by itself, as systemd would."""
         while True:
             if not self.daemon_is_down and self.daemon is not None:
                 if (code := self.daemon.poll()) is not None:
                     self.note("trouble", what=f"the daemon ended by itself, with {code}")
                     await self.start_daemon()
-                self._sample(self.daemon.pid)
-            await trio.sleep(0.5)
+                if self.daemon.pid == self._sampled:
+                    self._sample(self._sampled)
+            await trio.sleep(SAMPLED_S)
 
     def _sample(self, pid: int) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -326,6 +351,8 @@ class Stage:
                 process.kill()
                 process.wait()
         self.bell.close()
+        if self.namespace is not None:
+            self.namespace.close()
         with trio.CancelScope(shield=True):
             await self.servers("stop")
         if self.has_disk:
@@ -336,3 +363,10 @@ class Stage:
         kept = self.home / "kept"
         shutil.copytree(self.state, kept, ignore=shutil.ignore_patterns("*.sock"))
         subprocess.run(["umount", "-l", self.state], check=False)
+
+
+def _namespace() -> Namespace | None:
+    try:
+        return Namespace()
+    except OSError:
+        return None
