@@ -57,7 +57,7 @@ the last kill of the ten days, a leak of 350 bytes a price comes to more."""
 YOUNG_MEMORY_MB = 15.0
 """The same for a process that has not settled yet."""
 
-FILES, YOUNG_FILES = 3, 8
+FILES, YOUNG_FILES = 3, 20
 """The same of file descriptors. Their floor moves by one or two."""
 
 TRACES = {
