@@ -31,7 +31,9 @@ class Namespace:
         self._path = f"/proc/{self._holder.pid}/ns/net"
         self.enter = ("nsenter", f"--net={self._path}")
         assert self._holder.stdout is not None  # it is a pipe
-        if not self._holder.stdout.readline():
+        with self._holder.stdout as said:
+            stands = said.readline()
+        if not stands:
             self.close()
             raise PermissionError("no network namespace can be made here")
 
