@@ -175,7 +175,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One call to Keepa: what it was, what it cost and how it went."""
 
     timestamp: str
-    operation: str  # the path: token, product, deal, bestsellers
+    operation: str  # the path: token, product, deal, bestsellers, query
     tokens_consumed: int | None
     tokens_left: int | None
     refill_rate: int | None  # tokens a minute

@@ -85,6 +85,13 @@ class BestsellersAnswer(msgspec.Struct, frozen=True):
     bestsellers: wire.BestsellersList | None
 
 
+class FinderAnswer(msgspec.Struct, frozen=True):
+    """One page of what the product finder found."""
+
+    envelope: wire.Envelope | None
+    asins: list[str]
+
+
 class DealQuery(msgspec.Struct, frozen=True, rename="camel"):
     """The body of a /deal call (DealRequest of Keepa's Java client)."""
 
@@ -100,6 +107,26 @@ class DealQuery(msgspec.Struct, frozen=True, rename="camel"):
     is_range_enabled: bool
     is_filter_enabled: bool
     filter_erotic: bool = True
+
+
+class FinderQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The selection of a /query call (ProductFinderRequest of Keepa's Java client).
+
+    Prices are in the smallest unit, and from 0 on leave out what nobody offers, which is -1.
+    """
+
+    categories_include: tuple[int, ...]
+    title: str = ""  # every word of it stands in the title
+    brand: tuple[str, ...] = ()  # one of these
+    least_price: int | None = msgspec.field(name="current_NEW_gte", default=None)
+    most_price: int | None = msgspec.field(name="current_NEW_lte", default=None)
+    least_rating: int | None = msgspec.field(name="current_RATING_gte", default=None)  # 0 to 50
+    least_reviews: int | None = msgspec.field(name="current_COUNT_REVIEWS_gte", default=None)
+    best_rank: int | None = msgspec.field(name="current_SALES_gte", default=None)
+    product_types: tuple[int, ...] = msgspec.field(name="productType", default=())
+    sort: tuple[tuple[str, str], ...] = ()  # field, "asc" or "desc"
+    page: int | None = None
+    per_page: int | None = msgspec.field(name="perPage", default=None)
 
 
 class _Progress:
@@ -204,6 +231,12 @@ class KeepaClient:
         params = {"domain": market.id, "category": category}
         envelope, found = await self._call("bestsellers", params, wire.bestsellers, market=market)
         return BestsellersAnswer(envelope, found)
+
+    async def find(self, market: Marketplace, query: FinderQuery) -> FinderAnswer:
+        """Ask the product finder for one page of ASINs (Request of Keepa's Java client)."""
+        params = {"domain": market.id, "selection": msgspec.json.encode(query).decode()}
+        envelope, asins = await self._call("query", params, wire.found, market=market)
+        return FinderAnswer(envelope, asins)
 
     async def _call(
         self,

@@ -26,8 +26,18 @@ MOST_OFFERS: Final = 100
 DEALS_PER_PAGE: Final = 150
 """The most deals one page of /deal holds (Keepa documentation, 'Browsing Deals')."""
 
+LEAST_FOUND: Final = 50
+MOST_FOUND: Final = 10_000
+"""The fewest ASINs that a page of /query holds, and the most that all pages of one search tell
+(Keepa documentation, 'Product Finder')."""
+
 NO_OFFER: Final = -1
 """What Keepa writes where there is no price, rank or count."""
+
+
+def finder_price(asins: int) -> int:
+    """Return the tokens of a /query page of so many ASINs (Keepa documentation, 'Tokens')."""
+    return 10 + -(-asins // 100)
 
 
 class Marketplace(msgspec.Struct, frozen=True):

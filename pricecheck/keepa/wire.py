@@ -3,7 +3,7 @@
 A product answer is read in two steps, so that one product that does not fit costs only itself:
 the envelope with each product as raw JSON, then each product alone. The csv series stay raw
 until asked for; most of an answer's bytes are series that nobody reads. Field names follow
-Keepa's Java client (Product, Stats, Deal, DealResponse, RequestError).
+Keepa's Java client (Product, Stats, Deal, DealResponse, Response, RequestError).
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ class Answer(msgspec.Struct, frozen=True):
     products: list[msgspec.Raw]
     deals: msgspec.Raw
     bestsellers: msgspec.Raw
+    found: msgspec.Raw
 
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -175,6 +176,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel"):
     products: list[msgspec.Raw] | None = None
     deals: msgspec.Raw = _NULL
     best_sellers_list: msgspec.Raw = _NULL
+    asin_list: msgspec.Raw = _NULL
 
 
 class _FittingBody(_Body, frozen=True, rename="camel"):
@@ -210,6 +212,7 @@ _deal: msgspec.json.Decoder[Deal | None] = msgspec.json.Decoder(Deal | None)
 _bestsellers: msgspec.json.Decoder[_MaybeBestsellers | None] = msgspec.json.Decoder(
     _MaybeBestsellers | None
 )
+_asins: msgspec.json.Decoder[list[str] | None] = msgspec.json.Decoder(list[str] | None)
 _asin = msgspec.json.Decoder(_AsinOnly)
 _fault: msgspec.json.Decoder[Fault | None] = msgspec.json.Decoder(Fault | None)
 _series: msgspec.json.Decoder[list[int | None] | None] = msgspec.json.Decoder(
@@ -237,6 +240,7 @@ def decode(body: bytes) -> Answer:
         products=raw,
         deals=part.deals,
         bestsellers=part.best_sellers_list,
+        found=part.asin_list,
     )
 
 
@@ -261,6 +265,11 @@ def bestsellers(answer: Answer) -> BestsellersList | None:
     if found is None or found.asin_list is None:
         return None
     return BestsellersList(found.asin_list, found.last_update)
+
+
+def found(answer: Answer) -> list[str]:
+    """Read the ASINs that a /query answer found, in its order. Raises WireError."""
+    return _decode(_asins, answer.found) or []
 
 
 def points(

@@ -12,9 +12,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pricecheck.keepa.tables import ASIN, BY_ID, MAX_ASINS, PRICE_TYPES
+from pricecheck.keepa.tables import (
+    ASIN,
+    BY_ID,
+    MAX_ASINS,
+    MOST_FOUND,
+    PRICE_TYPES,
+    finder_price,
+)
 from pricecheck.keepa.time import from_unix_ms
-from pricecheck.simulator import deals, products, replay
+from pricecheck.simulator import deals, finder, products, replay
 from pricecheck.simulator.bucket import ServerBucket
 from pricecheck.simulator.faults import HTML, REFUSALS, UNANSWERED, Dice, RefusedError, spoil
 from pricecheck.simulator.ledger import Entry
@@ -168,6 +175,8 @@ class Api:
                 return self._deals(request, now)
             case "bestsellers":
                 return self._bestsellers(request, now)
+            case "query":
+                return self._found(request, now)
             case _:
                 return _Content()
 
@@ -241,6 +250,22 @@ class Api:
             else deals.bestsellers(self._settings, query.domain, query.category, now)
         )
         return _Content(deals.BESTSELLERS_COST, query.domain, {"bestSellersList": found})
+
+    def _found(self, request: Request, now: int) -> _Content:
+        text = request.params.get("selection", "{}").encode()
+        domain = _number(request.params.get("domain")) or 0
+        _check_domain(domain)
+        try:
+            selection = msgspec.json.decode(text, type=finder.Selection)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _invalid(f"selection: {error}") from None
+        if selection.last > MOST_FOUND:
+            raise _invalid(f"page: no more than {MOST_FOUND} products are told")
+        self._admit()
+        found = [] if self._recording else finder.search(self._settings, selection, domain, now)
+        asins = found[selection.last - selection.per_page : selection.last]
+        fields = {"asinList": asins, "totalResults": len(found)}
+        return _Content(finder_price(len(asins)), domain, fields)
 
     def _admit(self) -> None:
         if not self._bucket.admits():

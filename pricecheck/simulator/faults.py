@@ -42,7 +42,7 @@ HTML: Final = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html
 NOT_GZIP: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00this is no deflate stream"
 
 _OF_ITEMS = ("wrongtypes", "missing", "nulls")
-_LISTS = (("products",), ("deals", "dr"), ("bestSellersList", "asinList"))
+_LISTS = (("products",), ("deals", "dr"), ("bestSellersList", "asinList"), ("asinList",))
 
 
 class Strike(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ FAULTS: Final = {
 }
 """What can be injected, by name. All that do not say otherwise are charged as the call is."""
 
-PATHS: Final = ("token", "product", "deal", "bestsellers")
+PATHS: Final = ("token", "product", "deal", "bestsellers", "query")
 
 
 class Fault(msgspec.Struct, frozen=True):

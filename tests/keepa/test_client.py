@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from pricecheck.keepa import errors
-from pricecheck.keepa.client import Call, DealQuery, KeepaClient, ProductQuery, Timeouts
+from pricecheck.keepa.client import (
+    Call,
+    DealQuery,
+    FinderQuery,
+    KeepaClient,
+    ProductQuery,
+    Timeouts,
+)
 from pricecheck.keepa.errors import KeepaError
 from pricecheck.keepa.tables import BY_CODE, SERIES
 from pricecheck.simulator.settings import FAULTS, Fault
@@ -160,6 +168,21 @@ async def test_a_category_may_have_no_best_sellers(simulate: Simulate) -> None:
     keepa = await simulate()
 
     assert (await keepa.bestsellers(DE, "0")).bestsellers is None
+
+
+async def test_the_finder_tells_bare_asins(simulate: Simulate, calls: list[Call]) -> None:
+    """The page that was asked for; 10 tokens and 1 for each 100 of them."""
+    keepa = await simulate()
+    first = FinderQuery(categories_include=(340843031,), per_page=150, page=0)
+
+    page = await keepa.find(DE, first)
+    last = await keepa.find(DE, msgspec.structs.replace(first, page=2))
+
+    assert (len(page.asins), len(last.asins)) == (150, 100)
+    assert set(page.asins).isdisjoint(last.asins)
+    assert page.envelope is not None
+    assert page.envelope.tokens_consumed == 12
+    assert (calls[0].operation, calls[0].domain, calls[0].error) == ("query", "DE", None)
 
 
 async def test_a_wrong_key_is_told_from_a_wrong_request(

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from pricecheck import logs
-from pricecheck.keepa.client import Call, KeepaClient, ProductQuery, Timeouts
+from pricecheck.keepa.client import Call, FinderQuery, KeepaClient, ProductQuery, Timeouts
 from pricecheck.keepa.tables import BY_CODE
 from pricecheck.simulator.settings import FAULTS, Fault
 
@@ -30,6 +30,7 @@ ASKS: dict[str, Callable[[KeepaClient], Awaitable[Any]]] = {
     "product": lambda keepa: keepa.products(DE, ASINS, ProductQuery()),
     "deal": lambda keepa: keepa.deals(DE, DEALS),
     "bestsellers": lambda keepa: keepa.bestsellers(DE, "340843031"),
+    "query": lambda keepa: keepa.find(DE, FinderQuery(categories_include=(340843031,))),
 }
 
 

@@ -471,6 +471,20 @@ def test_no_best_sellers_are_none(best: Any) -> None:
     assert wire.bestsellers(answer_of(bestSellersList=best)) is None
 
 
+@pytest.mark.parametrize(("asins", "found"), [(["B2", "B1"], ["B2", "B1"]), ([], []), (None, [])])
+def test_reads_what_the_finder_found(asins: Any, found: list[str]) -> None:
+    """In its order; null and nothing at all are no ASINs."""
+    assert wire.found(answer_of(asinList=asins, totalResults=9)) == found
+    assert wire.found(answer_of()) == []
+
+
+@pytest.mark.parametrize("asins", [{}, "B1", [17]])
+def test_a_find_of_another_shape_is_refused(asins: Any) -> None:
+    """A rank is a place in the list: WireError."""
+    with pytest.raises(WireError):
+        wire.found(answer_of(asinList=asins))
+
+
 @pytest.mark.parametrize("best", [[], {"asinList": [17]}, {"asinList": [], "lastUpdate": "now"}])
 def test_best_sellers_of_another_shape_are_refused(best: Any) -> None:
     """A rank is a place in the list, so no item can be left out: WireError."""

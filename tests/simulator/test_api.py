@@ -236,6 +236,77 @@ async def test_best_sellers_have_a_list_or_null(simulate: Simulate) -> None:
     assert unknown.json()["bestSellersList"] is None
 
 
+async def test_the_finder_sifts_by_what_products_cost_now(simulate: Simulate) -> None:
+    """Only those within every bound, in the order asked for, with the number of all."""
+    keepa = await simulate(time_factor=1e-6)
+    selection = {
+        "categories_include": [KEYBOARDS_DE],
+        "brand": ["lumikey", "Nordkey"],
+        "title": "tastatur",
+        "current_NEW_gte": 3_000,
+        "current_NEW_lte": 9_000,
+        "current_RATING_gte": 40,
+        "current_COUNT_REVIEWS_gte": 300,
+        "productType": [0, 1],
+        "sort": [["current_NEW", "desc"]],
+    }
+
+    found = (await find(keepa, selection)).json()
+    asins = ",".join(found["asinList"])
+    shown = (await keepa.get("/product", params={"domain": 3, "asin": asins, "stats": 1})).json()
+
+    current = [product["stats"]["current"] for product in shown["products"]]
+    assert found["totalResults"] == len(current) > 2
+    assert all(3_000 <= each[1] <= 9_000 and each[16] >= 40 for each in current)
+    assert min(each[17] for each in current) >= 300
+    assert [each[1] for each in current] == sorted((each[1] for each in current), reverse=True)
+    assert {product["brand"] for product in shown["products"]} == {"Lumikey", "Nordkey"}
+    assert all(
+        "Tastatur" in product["title"].split() or "Tastatur," in product["title"]
+        for product in shown["products"]
+    )
+
+
+async def test_pages_of_the_finder_make_up_the_whole(simulate: Simulate) -> None:
+    """10 tokens each, and 1 more for every 100 ASINs; behind the last there is nothing."""
+    keepa = await simulate(time_factor=1e-6)
+
+    pages = [(await find(keepa, {"perPage": 150, "page": page})).json() for page in range(4)]
+
+    assert [len(page["asinList"]) for page in pages] == [150, 150, 100, 0]
+    assert [page["tokensConsumed"] for page in pages] == [12, 12, 11, 10]
+    assert len({asin for page in pages for asin in page["asinList"]}) == 400
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        [],
+        {"perPage": 49},
+        {"perPage": 10_001},
+        {"perPage": 5_000, "page": 2},
+        {"sort": [["current_NEW", "up"]]},
+        {"sort": ["current_NEW", "asc"]},
+        {"curent_NEW_gte": 5},
+    ],
+)
+async def test_a_search_that_makes_no_sense_is_rejected(
+    simulate: Simulate, selection: object
+) -> None:
+    """400, uncharged."""
+    keepa = await simulate()
+
+    response = await find(keepa, selection)
+
+    assert response.status_code == 400
+    assert response.json()["tokensConsumed"] == 0
+
+
+async def find(keepa: httpx.AsyncClient, selection: object) -> httpx.Response:
+    """Ask for what a selection finds on amazon.de."""
+    return await keepa.get("/query", params={"domain": 3, "selection": json.dumps(selection)})
+
+
 async def test_products_beyond_the_distinct_ones_repeat_them(simulate: Simulate) -> None:
     """Each has its own ASIN and one of the few histories, the same whoever asks."""
     keepa = await simulate(distinct=3, time_factor=1e-6)
@@ -267,6 +338,7 @@ async def test_recorded_products_are_served_as_they_are(simulate: Simulate, tmp_
     assert elsewhere.json()["tokensConsumed"] == 0
     assert deals.json()["deals"]["dr"] == []
     assert best.json()["bestSellersList"] is None
+    assert (await keepa.get("/query", params={"domain": 3})).json()["asinList"] == []
 
 
 @pytest.mark.parametrize("content", [None, b"{}", b"[1", b'{"products": [{"title": "x"}]}'])

@@ -185,7 +185,7 @@ async def test_negative_sinks_the_bucket(simulate: Simulate) -> None:
 
 
 async def test_lists_of_other_calls_can_be_null_too(simulate: Simulate) -> None:
-    """A deal's lists, and the list of best sellers."""
+    """A deal's lists, the list of best sellers, and what the finder found."""
     keepa = await simulate(faults=(Fault("nulls", 1.0),))
 
     deals = await keepa.post("/deal", json={"domainId": 3, "dateRange": 2, "priceTypes": [1]})
@@ -193,6 +193,7 @@ async def test_lists_of_other_calls_can_be_null_too(simulate: Simulate) -> None:
 
     assert [deal["current"] for deal in deals.json()["deals"]["dr"]].count(None) == 1
     assert best.json()["bestSellersList"]["asinList"] is None
+    assert (await keepa.get("/query", params={"domain": 3})).json()["asinList"] is None
 
 
 async def test_a_fault_that_could_not_strike_is_not_noted(
