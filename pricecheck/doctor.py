@@ -87,7 +87,7 @@ def _config(plan: Plan) -> Finding:
     if watched.bad_count:
         said += f", {watched.bad_count:,} bad lines skipped"
         return Finding("config", "warning", said, "`pricecheck config check` lists them")
-    if not (watched.watches or config.deals or config.bestsellers):
+    if not (watched.watches or config.deals or config.bestsellers or config.discovery):
         said += ", no deals and no best sellers: nothing to do"
         return Finding("config", "warning", said, f"put ASINs into {plan.settings.watchlist}")
     return Finding("config", "ok", said)

@@ -9,7 +9,7 @@ from typing import Final
 from pricecheck.config import Config
 from pricecheck.errors import ConfigError
 from pricecheck.extras import PLAIN, Extras
-from pricecheck.keepa.tables import DEALS_PER_PAGE
+from pricecheck.keepa.tables import DEALS_PER_PAGE, LEAST_FOUND, MOST_FOUND
 from pricecheck.watchlist import Watch, Watchlist, profiles
 
 _DAY_S: Final = 86_400
@@ -52,22 +52,24 @@ def tokens_a_day(config: Config, watchlist: Watchlist) -> dict[str, float]:
 
 
 def discovery_a_day(config: Config) -> dict[str, float]:
-    """Return the tokens a day that each discovery rule takes at most, its list not included.
+    """Return the tokens a day that each discovery rule takes at most; of lists, only a search.
 
     That much when every product of each list is new; and only what the others leave.
     """
-    deals = {rule.name: rule.pages * DEALS_PER_PAGE / rule.every for rule in config.deals}
-    lists = {rule.name: 1 / rule.every for rule in config.bestsellers}
-    a_day = _DAY_S * config.costs.check(PLAIN)
-    return {
-        rule.name: a_day
-        * (
-            deals[rule.source_name]
-            if rule.source == "deals"
-            else rule.top * lists[rule.source_name]
-        )
-        for rule in config.discovery
-    }
+    pages = {rule.name: rule.pages for rule in config.deals}
+    times = {rule.name: _DAY_S / rule.every for rule in config.deals}
+    times |= {rule.name: _DAY_S / rule.every for rule in config.bestsellers}
+    each = config.costs.check(PLAIN)
+    needs = {}
+    for rule in config.discovery:
+        name, products, asked = rule.source_name, rule.top, 0.0
+        if rule.source == "deals":
+            products = pages[name] * DEALS_PER_PAGE
+        elif rule.source == "search":
+            products = min(rule.top, MOST_FOUND)
+            asked = config.costs.search(max(products, LEAST_FOUND))
+        needs[rule.name] = (asked + products * each) * times.get(name, _DAY_S / rule.every)
+    return needs
 
 
 def most_for_prices(config: Config, watchlist: Watchlist) -> float:

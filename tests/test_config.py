@@ -40,6 +40,7 @@ offers = 5
 update = 0
 deal = 6
 bestsellers = 3
+query = 11
 
 [prices]
 watchlist = "lists/all.csv"
@@ -181,6 +182,7 @@ def test_reads_every_key(path: Path) -> None:
         "update": 0,
         "deal": 6,
         "bestsellers": 3,
+        "query": 11,
     }
     assert read["prices"] == {
         "watchlist": "lists/all.csv",
@@ -360,7 +362,9 @@ def test_the_sample_above_leaves_no_key_of_its_sections_out() -> None:
             (f'[[discovery]]\nname = "one"\ndomain = "DE"\n{rule}', key, reason)
             for rule, key, reason in (
                 ("", "discovery[0]", "source is missing"),
-                ('source = "search"', "discovery[0].source", "search"),
+                ('source = "news"', "discovery[0].source", "news"),
+                ('source = "search"', "discovery[0]", "category is missing"),
+                ('source = "search"\ncategory = "Toys"', "discovery[0].category", "browse node"),
                 ('source = "bestsellers"', "discovery[0]", "category is missing"),
                 ('source = "deals"\ncategory = "Toys"', "discovery[0].category", "browse node"),
                 (
@@ -712,6 +716,13 @@ class TestDiscoverysLists:
             domain=config.Domain("DE"), category=5, every=config.Duration(43_200), top=50
         )
 
+    def test_a_search_is_the_rules_own(self, path: Path) -> None:
+        """No list is asked for, and its task is called as the rule is."""
+        read = load(path, self.RULE.format("a", "search", "")).config
+
+        assert (read.bestsellers, read.deals) == ((), ())
+        assert read.discovery[0].source_name == "search:a"
+
     @pytest.mark.parametrize(
         ("more", "max_price"), [("max_price = 90", 90.0), ("min_price = 40", None)]
     )
@@ -736,6 +747,11 @@ class TestDiscoverysLists:
         ("[keepa]\nmax_call_cost = 12\n[prices]\noffers = 20", "prices"),
         ('[keepa]\nmax_call_cost = 4\n[[deals]]\ndomain = "DE"', "deals"),
         ('[keepa]\nmax_call_cost = 9\n[[bestsellers]]\ndomain = "DE"\ncategory = 5', "bestsellers"),
+        (
+            '[keepa]\nmax_call_cost = 10\n[[discovery]]\nname = "all"\ndomain = "DE"\n'
+            'source = "search"\ncategory = 5',
+            "discovery all",
+        ),
     ],
 )
 def test_what_no_call_may_cost_is_told_before_it_is_tried(

@@ -48,7 +48,8 @@ async def test_the_watchlist_grows_by_itself(house: House, service: Service) -> 
     """With `accept = "all"`: the file is not written, and the config not read again."""
     service.runs_at(FACTOR)
     await service.serve()
-    house.configure(rest=f'{RULE}accept = "all"\nmost = 12\n')
+    rule = RULE.replace("bestsellers", "search")
+    house.configure(rest=f'{rule}accept = "all"\nmost = 12\n')
     file = (house.directory / "watchlist.csv").read_bytes()
 
     with house.start() as daemon:
@@ -60,6 +61,7 @@ async def test_the_watchlist_grows_by_itself(house: House, service: Service) -> 
     assert status.health == "ok"
     assert "reload refused" not in daemon.log
     assert (house.directory / "watchlist.csv").read_bytes() == file
+    assert len(service.asked("query")) == 1
     assert set(asked(service).values()) <= {1, 2}  # as a candidate, and as what is watched
     house.configure(rest=RULE)
     assert "12 products, 12 of them discovered" in await pricecheck(house, "config", "check")

@@ -1,6 +1,6 @@
 """Which products a discovery rule finds in an answer, and whether they are what it looks for.
 
-Pure functions. A deal tells nearly all of a product, a list of best sellers only its ASIN: what
+Pure functions. A deal tells nearly all of a product, other lists only its ASIN: what
 a rule asks about and nobody has told is unknown, and then the product has to be asked for.
 """
 
@@ -39,7 +39,7 @@ class Sieve(msgspec.Struct, frozen=True):
     watched: Container[str]
 
     def of_list(self, asins: Sequence[str], now_ms: int) -> list[Candidate]:
-        """Return the candidates of a list of best sellers: nothing is known of them."""
+        """Return the candidates of a list of ASINs, best first: nothing is known of them."""
         rule = self.rule
         return [
             candidate(rule, asin, Facts(), now_ms, "found")

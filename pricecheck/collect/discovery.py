@@ -1,7 +1,7 @@
 """The discovery task: what the lists brought is judged, and what fits is offered or accepted.
 
-Candidates come with the answers of the deal and best-seller tasks, and are in the outbox. Here
-those of which too little is known are asked for, 1 token each and a hundred in a call, behind
+Candidates come with the answers of the deal, best-seller and search tasks, and are in the outbox.
+Here those of which too little is known are asked for, 1 token each and a hundred in a call, behind
 everybody else and only with tokens above the reserve; no product twice, whichever rule found it.
 """
 
@@ -122,7 +122,8 @@ class Discovery:
             for sieve in self._sieves:
                 batch = await trio.to_thread.run_sync(self._next_batch, sieve)
                 done &= not batch
-                batch = batch[: await self._affordable(sieve)]
+                affordable = await self._spender.spare_units(PLAIN.operation, sieve.rule.reserve)
+                batch = batch[:affordable]
                 asked |= bool(batch)
                 await self._ask(sieve, batch, heartbeat)
             if not asked:
@@ -148,17 +149,6 @@ class Discovery:
             if not known:
                 return asins
             outbox.commit(Commit(candidates=tuple(known.values())))
-
-    async def _affordable(self, sieve: Sieve) -> int:
-        """Return how many products can be paid for with what nobody else needs."""
-        await self._spender.settle_doubts()
-        bucket = self._spender.bucket
-        state = bucket.state()
-        if state.waiting:
-            return 0
-        spare = bucket.available() - sieve.rule.reserve * (state.capacity or 0)
-        cost = max(state.costs[PLAIN.operation], 1e-3)
-        return max(0, int(min(spare, bucket.limit) / cost))
 
     async def _ask(self, sieve: Sieve, asins: list[str], heartbeat: Heartbeat) -> None:
         """Ask for products; of a batch that is refused the halves, until the culprit is found.

@@ -25,13 +25,14 @@ async def periodically(
     every_s: int,
     spender: Spender,
     trouble: Trouble,
+    mark: str | None = None,
 ) -> None:
     """Run `once` for ever; it returns the seconds until it is to run again.
 
-    The first time is `every_s` after the mark of the task, which is what `trouble.task` names. A
+    The first time is `every_s` after the mark of the task: `mark`, or what `trouble.task` names. A
     call that fails is tried again when its error says so, else at the next regular time.
     """
-    marked_ms = (await spender.marks()).get(trouble.task)
+    marked_ms = (await spender.marks()).get(mark or trouble.task)
     now_ms = spender.time.now_ms
     # A mark that lies ahead was set by a clock that has been put right since.
     due_ms = 0 if marked_ms is None else min(marked_ms, now_ms()) + every_s * 1000

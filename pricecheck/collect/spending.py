@@ -103,6 +103,20 @@ class Spender:
             finally:
                 await self._save_metrics()
 
+    async def spare_units(self, operation: str, reserve: float) -> int:
+        """Return how many units can be paid for with what nobody else needs.
+
+        That is what is above `reserve`, a share of the bucket, while nobody waits. Raises
+        KeepaError.
+        """
+        await self.settle_doubts()
+        state = self.bucket.state()
+        if state.waiting:
+            return 0
+        spare = self.bucket.available() - reserve * (state.capacity or 0)
+        cost = max(state.costs[operation], 1e-3)
+        return max(0, int(min(spare, self.bucket.limit) / cost))
+
     async def spend(
         self,
         operation: str,

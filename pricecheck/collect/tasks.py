@@ -13,6 +13,7 @@ from pricecheck.collect.deals import DerivedDeals, collect_deals
 from pricecheck.collect.discovery import TASK as DISCOVERY
 from pricecheck.collect.discovery import Discovery
 from pricecheck.collect.prices import PriceCollector
+from pricecheck.collect.search import collect_search
 from pricecheck.collect.spending import Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import Settings
@@ -49,6 +50,7 @@ class Collectors:
         self.settings = settings
         self.watchlist = watchlist
         self.supervisor = supervisor
+        self._outbox = outbox
         costs = prior_costs(config, watchlist.watches)
         self._terms = (key, config.keepa.url, config.keepa.max_call_cost, config.costs)
         self.derived = DerivedDeals()
@@ -111,6 +113,18 @@ class Collectors:
                 sieves=self._readers(best.name),
             )
             start(best.name, list_them)
+
+        for sieve in self._sieves:
+            if sieve.rule.source == "search":
+                trouble = self._trouble(sieve.rule.source_name)
+                search = partial(
+                    collect_search,
+                    sieve=sieve,
+                    spender=self.spender,
+                    outbox=self._outbox,
+                    trouble=trouble,
+                )
+                start(sieve.rule.source_name, search)
 
     def _readers(self, source: str) -> list[Sieve]:
         return [sieve for sieve in self._sieves if sieve.rule.source_name == source]

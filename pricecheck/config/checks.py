@@ -9,7 +9,7 @@ from typing import Final
 
 from pricecheck.config.sections import Config, DealRule, DiscoveryRule, Keepa, is_loopback
 from pricecheck.errors import ConfigError
-from pricecheck.keepa.tables import LEAST_OFFERS, MARKETPLACES, MOST_OFFERS
+from pricecheck.keepa.tables import LEAST_FOUND, LEAST_OFFERS, MARKETPLACES, MOST_OFFERS
 
 
 def check_values(value: object, place: str) -> None:
@@ -125,14 +125,15 @@ def _check_discovery(config: Config) -> None:
             raise ConfigError(
                 f"{place}.name: {rule.name} is there twice", remedy="give each rule its own"
             )
-        if rule.source == "bestsellers" and rule.category is None:
+        if rule.source != "deals" and rule.category is None:
             raise ConfigError(
-                f"{place}: category is missing", remedy="best sellers are those of a category"
+                f"{place}: category is missing",
+                remedy="best sellers are those of a category, and a search looks into one",
             )
-        if rule.source == "deals" and isinstance(rule.category, str):
+        if rule.source != "bestsellers" and isinstance(rule.category, str):
             raise ConfigError(
-                f"{place}.category: deals are had by the number of a browse node",
-                remedy="write that number, or leave it out for the deals of all categories",
+                f"{place}.category: for {rule.source} it is the number of a browse node",
+                remedy="write that number; without one, deals are those of all categories",
             )
         _check_prices(rule, place)
 
@@ -181,10 +182,12 @@ def _check_costs(config: Config) -> None:
     needs = {"prices": costs.check(config.prices.extras)}
     needs |= {"deals": costs.deal} if config.deals else {}
     needs |= {"bestsellers": costs.bestsellers} if config.bestsellers else {}
-    needs |= {
-        f"discovery {rule.name}": costs.deal if rule.source == "deals" else costs.bestsellers
-        for rule in config.discovery
+    lists = {
+        "deals": costs.deal,
+        "bestsellers": costs.bestsellers,
+        "search": costs.search(LEAST_FOUND),
     }
+    needs |= {f"discovery {rule.name}": lists[rule.source] for rule in config.discovery}
     for name, cost in needs.items():
         if cost > limit:
             raise ConfigError(

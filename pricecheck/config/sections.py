@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from pricecheck.extras import Extras
-from pricecheck.keepa.tables import ASIN, BY_CODE, Marketplace
+from pricecheck.keepa.tables import ASIN, BY_CODE, Marketplace, finder_price
 from pricecheck.records import TOPICS
 from pricecheck.timescale import TimeScale
 
@@ -92,6 +92,11 @@ class Costs(_Section, frozen=True, kw_only=True):
     update: Annotated[float, Meta(ge=0)] = 1
     deal: Annotated[float, Meta(ge=0)] = 5
     bestsellers: Annotated[float, Meta(ge=0)] = 50
+    query: Annotated[float, Meta(ge=0)] = 10  # and a tenth of it for every 100 ASINs
+
+    def search(self, asins: int) -> float:
+        """Return the tokens that a page of so many ASINs of a search is expected to cost."""
+        return self.query / 10 * finder_price(asins)
 
     def check(self, extras: Extras) -> float:
         """Return the tokens that the check of a product with such extras is expected to cost."""
@@ -197,15 +202,16 @@ class DiscoveryRule(_Section, frozen=True, kw_only=True):
     """Which products to find, and what becomes of them. Prices in the marketplace's currency.
 
     They are those of a [[bestsellers]] or [[deals]] table of the same marketplace and category;
-    where there is none, discovery asks for the list itself, `every` so often.
+    where there is none, discovery asks for the list itself, `every` so often. A search is always
+    the rule's own.
     """
 
     name: Annotated[str, Meta(pattern=_RULE)]
     domain: Domain
-    source: Literal["bestsellers", "deals"]
+    source: Literal["bestsellers", "deals", "search"]
     category: _Node | _Text | None = None
     every: Duration = Duration(86400)
-    top: Annotated[int, Meta(ge=1, le=100_000)] = 100  # of the best sellers
+    top: Annotated[int, Meta(ge=1, le=100_000)] = 100  # of the list, or found
     pages: Annotated[int, Meta(ge=1, le=100)] = 1  # of the deals
     min_price: _Amount = 0
     max_price: _Amount | None = None
@@ -221,6 +227,8 @@ class DiscoveryRule(_Section, frozen=True, kw_only=True):
     @property
     def source_name(self) -> str:
         """What the task is called that brings the products."""
+        if self.source == "search":
+            return f"search:{self.name}"
         return ":".join(str(part) for part in (self.source, self.domain, self.category) if part)
 
 
@@ -381,8 +389,12 @@ class Config(_Section, frozen=True, kw_only=True):
 
     @property
     def prior_costs(self) -> dict[str, float]:
-        """Tokens that a page of deals and a list of best sellers are expected to cost."""
-        return {"deal": self.costs.deal, "bestsellers": self.costs.bestsellers}
+        """Tokens that a page of deals and a list of best sellers are expected to cost.
+
+        And for each token that Keepa's price list asks for a page of a search, what it is.
+        """
+        costs = self.costs
+        return {"deal": costs.deal, "bestsellers": costs.bestsellers, "query": costs.query / 10}
 
     @property
     def time(self) -> TimeScale:

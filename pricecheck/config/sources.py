@@ -17,7 +17,7 @@ def with_sources(config: Config) -> Config:
     there = {rule.name for rule in config.deals} | {rule.name for rule in config.bestsellers}
     readers: dict[str, list[DiscoveryRule]] = {}
     for rule in config.discovery:
-        if rule.source_name not in there:
+        if rule.source != "search" and rule.source_name not in there:
             readers.setdefault(rule.source_name, []).append(rule)
     needed = [_source(rules) for rules in readers.values()]
     deals = tuple(rule for rule in needed if isinstance(rule, DealRule))

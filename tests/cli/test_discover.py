@@ -158,11 +158,16 @@ async def test_what_can_not_be_done_is_said_and_changes_nothing(
     assert len(candidates.candidates("waiting")) == 3
 
 
-async def test_config_check_and_plan_say_what_discovery_may_cost(run: Run) -> None:
-    """At most, a day, beside the list itself."""
+async def test_config_check_and_plan_say_what_discovery_may_cost(home: Path, run: Run) -> None:
+    """At most, a day: beside a list, but with what a search itself costs."""
+    config = home / "pricecheck.toml"
+    search = RULE.replace("bestsellers", "search").replace("keyboards", "all")
+    config.write_text(f'{config.read_text()}{search}every = "12h"\ntop = 200\n')
+
     checked = await run("config", "check")
     planned = await run("plan")
 
     assert "50 tokens a day for bestsellers:DE:340843031" in checked.stdout
     assert "up to 100 a day for discovery keyboards" in checked.stdout
+    assert "up to 424 a day for discovery all" in checked.stdout
     assert "discovery  keyboards: up to 100 tokens a day" in planned.stdout

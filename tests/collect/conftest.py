@@ -80,7 +80,7 @@ async def open_desk(
             timeouts = Timeouts(*[call_s * time.factor] * 3)
             client = KeepaClient(client_key, url=service.url, timeouts=timeouts, on_call=calls.note)
             await clients.enter_async_context(client)
-            prior = {"product": 1.0, "deal": 5.0, "bestsellers": 50.0}
+            prior = {"product": 1.0, "deal": 5.0, "bestsellers": 50.0, "query": 1.0}
             bucket = Bucket(max_call_cost=max_call_cost, costs=prior | (costs or {}))
             spender = Spender(client, bucket, outbox, calls, time)
             heartbeat = Heartbeat(float("inf"))
