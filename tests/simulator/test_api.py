@@ -174,7 +174,7 @@ async def test_time_is_told_from_the_epoch(simulate: Simulate) -> None:
 
 async def test_deals_by_post_and_by_get_are_the_same(simulate: Simulate) -> None:
     """POST with a JSON body or GET with `selection`: 5 tokens and one page of deals."""
-    keepa = await simulate()
+    keepa = await simulate(time_factor=1e-6)
     selection = {
         "page": 0,
         "domainId": 3,
