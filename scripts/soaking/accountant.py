@@ -24,10 +24,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
-from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
-from scripts.soaking.books import Books, Doc
+from scripts.soaking.books import Account, Books, Doc
+from scripts.soaking.conduct import files, memory, schedule_played, unbroken, well_again
 
 PRICE_TYPES = {0: "AMAZON", 1: "NEW", 2: "USED", 4: "LISTPRICE"}
 """The price histories that a plain check brings, by csv index."""
@@ -46,35 +46,6 @@ not count."""
 STORE_RETRY_S = 5.0
 """So long the daemon waits before it tries again to commit what the disk did not take, real."""
 
-SETTLED_S = 300
-"""So long a process must have lived for its memory to be judged as settled."""
-
-MEMORY_MB = 3.0
-"""Settled memory is flat when its floor grew by no more than this from the middle to the last third
-of a life. It moved by 1 MB in lives that provably held on to nothing more; in the ten minutes after
-the last kill of the ten days, a leak of 350 bytes a price comes to more."""
-
-YOUNG_MEMORY_MB = 15.0
-"""The same for a process that has not settled yet."""
-
-FILES, YOUNG_FILES = 3, 20
-"""The same of file descriptors. Their floor moves by one or two."""
-
-TRACES = {
-    "disk filled": "database or disk is full",
-    "config reloaded": " reloaded ",
-    "bad config reloaded": " reload refused",
-    "key revoked": "The API key is not known",
-    "Keepa killed": "no connection to Keepa",
-    "Keepa refused": "no connection to Keepa",
-    "Keepa garbled": "does not have Keepa's form",
-    "elasticsearch killed": "not delivering relay=elasticsearch",
-    "kafka killed": "not delivering relay=kafka",
-    "notifier refusing": "not delivering relay=notify",
-}
-"""What the daemon says of faults, sooner or later."""
-OFTEN = 3  # a fault that happened so often can't have met with nothing each time
-
 _TOLD = re.compile(
     r"^(?P<kind>[\w ]+) on amazon\.de since (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d) "
     r"\(rule: (?P<rules>[^)]*)\)\nhttps://www\.amazon\.de/dp/(?P<asin>\w+)$",
@@ -83,18 +54,10 @@ _TOLD = re.compile(
 _KINDS = {"New": "NEW", "Used": "USED", "Sold by Amazon": "AMAZON"}
 
 
-class Account(NamedTuple):
-    """One account: what was found, and every fault in it."""
-
-    name: str
-    found: str
-    faults: list[str]
-
-
 def settle(books: Books) -> list[Account]:
     """Return every account of a run."""
     accounts: tuple[Callable[[Books], Account], ...] = (
-        _faults,
+        schedule_played,
         _answers,
         _changes,
         _elasticsearch,
@@ -103,50 +66,33 @@ def settle(books: Books) -> list[Account]:
         _drops,
         _told_once,
         _metrics,
-        _memory,
-        _files,
+        memory,
+        files,
         _refused,
-        _unbroken,
-        _well_again,
+        unbroken,
+        well_again,
     )
     return [account(books) for account in accounts]
 
 
-def _faults(books: Books) -> Account:
-    """Compare what happened with the schedule; what happened often must have been noticed."""
-    played, late, barred = (
-        Counter(one["fault"] for one in books.events if one["name"] == name)
-        for name in ("fault", "too late", "needs root")
-    )
-    forgotten = Counter(books.planned) - played - late - barred
-    faults = [f"{name} did not happen {count} times" for name, count in forgotten.items()]
-    if late.total() > played.total() / 2:
-        faults.append(f"{late.total()} faults came too late to happen")
-    faults += [
-        f"{name} happened {count} times, and the log has no {TRACES[name]!r}"
-        for name, count in played.items()
-        if count >= OFTEN and TRACES.get(name, "") not in books.log
-    ]
-    lives = len({sample["pid"] for sample in books.samples})
-    if lives <= (kills := played["daemon killed"]):
-        faults.append(f"{kills} kills, but only {lives} daemons")
-    left_out = f"; {late.total()} too late to happen" if late else ""
-    left_out += f"; without {', '.join(barred)}, for want of root" if barred else ""
-    return Account("faults", f"{played.total():,} of {len(played)} kinds{left_out}", faults)
-
-
 def lost_answers(books: Books) -> tuple[int, list[dict[str, Any]], list[str]]:
-    """Return how many whole answers are kept, those that are not, and what is kept by halves."""
+    """Return how many whole answers are kept, those that are not, and what is kept by halves.
+
+    Of deals the newest state is all that is kept, so their answers can't be told from each other.
+    """
     kept, missing, torn = 0, [], []
+    lists = {id_.split(":", 2)[2] for kind, id_ in books.outbox if kind == "bestseller"}
     for entry in books.ledger:
-        fault = entry["fault"]
-        if entry["path"] != "product" or not entry["delivered"] or entry["status"] != 200:
+        path, fault, at = entry["path"], entry["fault"], rfc3339(entry["at_ms"])
+        if not entry["delivered"] or entry["status"] != 200:
             continue
-        if fault not in WHOLE and fault not in ONE_ITEM:
+        if path == "product" and fault in (*WHOLE, *ONE_ITEM):
+            there = sum(("price", f"DE:{asin}:{at}") in books.outbox for asin in entry["asins"])
+            least = len(entry["asins"]) - (fault in ONE_ITEM)
+        elif path == "bestsellers" and fault in WHOLE:
+            there, least = int(at in lists), 1
+        else:
             continue
-        at = rfc3339(entry["at_ms"])
-        there = sum(("price", f"DE:{asin}:{at}") in books.outbox for asin in entry["asins"])
-        least = len(entry["asins"]) - (fault in ONE_ITEM)
         if there >= least:
             kept += 1
         elif there == 0:
@@ -160,8 +106,7 @@ def _answers(books: Books) -> Account:
     kept, missing, faults = lost_answers(books)
     unexcused = _unexcused(books, missing)
     faults += [
-        f"the answer of {rfc3339(entry['at_ms'])} with {len(entry['asins'])} products is lost"
-        for entry in unexcused
+        f"the {entry['path']} answer of {rfc3339(entry['at_ms'])} is lost" for entry in unexcused
     ]
     answered = {
         f"DE:{asin}:{rfc3339(entry['at_ms'])}"
@@ -401,37 +346,6 @@ def _metrics(books: Books) -> Account:
     return Account("metrics", found, faults)
 
 
-def _memory(books: Books) -> Account:
-    return _flat(books, "memory flat", "rss_mb", MEMORY_MB, YOUNG_MEMORY_MB)
-
-
-def _files(books: Books) -> Account:
-    return _flat(books, "file descriptors flat", "fds", FILES, YOUNG_FILES)
-
-
-def _flat(books: Books, name: str, figure: str, settled: float, young: float) -> Account:
-    seconds, (first, middle, last) = _longest_life(books, figure)
-    most = middle + (settled if seconds >= SETTLED_S else young)
-    faults = [f"{last:.1f} are more than {most:.1f}"] if last > most else []
-    found = f"{first:.1f}, {middle:.1f}, {last:.1f} in the thirds of {seconds / 60:.1f} minutes"
-    return Account(name, found, faults)
-
-
-def _longest_life(books: Books, figure: str) -> tuple[float, list[float]]:
-    """Return how many seconds the daemon lived at best, and a figure's floor in each third of that.
-
-    The floor is the lowest tenth: work that comes and goes is above it, a leak lifts it.
-    """
-    lives = Counter(sample["pid"] for sample in books.samples)
-    [(longest, count)] = lives.most_common(1) or [(None, 0)]
-    values = [sample[figure] for sample in books.samples if sample["pid"] == longest]
-    third = count // 3
-    if third < 2:
-        return 0, [0.0, 0.0, float("inf")]
-    thirds = (values[:third], values[third : 2 * third], values[-third:])
-    return count * books.setup.sampled_s, [quantiles(one, n=10)[0] for one in thirds]
-
-
 def _refused(books: Books) -> Account:
     """Nothing that we made may be refused; what Keepa garbled may be set aside."""
     faults = [
@@ -441,18 +355,6 @@ def _refused(books: Books) -> Account:
     ]
     aside = len(books.dead) - len(faults)
     return Account("nothing refused", f"{aside} garbled products set aside", faults)
-
-
-def _unbroken(books: Books) -> Account:
-    """No bug showed itself: no traceback, no task that stalled, no end that nobody asked for."""
-    lines = books.log.splitlines()
-    faults = [line for line in lines if "Traceback" in line or " task stalled" in line]
-    faults += [event["what"] for event in books.events if event["name"] == "trouble"]
-    return Account("daemon unbroken", f"{len(lines):,} lines of log", faults)
-
-
-def _well_again(books: Books) -> Account:
-    return Account("well again", "status at the end", list(books.health))
 
 
 def rfc3339(unix_ms: int) -> str:

@@ -85,6 +85,14 @@ class Books:
     health: list[str] = field(default_factory=list)  # what status complained of at the end
 
 
+class Account(NamedTuple):
+    """One account: what was found, and every fault in it."""
+
+    name: str
+    found: str
+    faults: list[str]
+
+
 def doc(kind: str, id_: str, body: dict[str, Any]) -> Doc:
     """Return what is kept here of a record."""
     text = json.dumps(body, sort_keys=True)

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from pricecheck.deliver.wording import Voice, message
-from pricecheck.records import Alert, Change, Metric, Price, Record
+from pricecheck.records import Alert, Bestsellers, Change, Metric, Price, Record
 from scripts.soaking import accountant, schedule
 from scripts.soaking.accountant import rfc3339, settle
 from scripts.soaking.books import Books, Doc, Setup, doc
@@ -84,10 +84,21 @@ def change(changed_at: str, old: int, new: int) -> Record:
     ).record()
 
 
-def metric(left: int) -> Record:
+def best_sellers(at_ms: int) -> Record:
+    return Bestsellers(
+        domain="DE",
+        category="340843031",
+        observed_at=rfc3339(at_ms),
+        last_update=None,
+        total=1,
+        asins=(ASIN,),
+    ).record()
+
+
+def metric(left: int, operation: str = "product") -> Record:
     return Metric(
         timestamp=rfc3339(FIRST_MS),
-        operation="product",
+        operation=operation,
         tokens_consumed=1,
         tokens_left=left,
         refill_rate=5,
@@ -151,12 +162,18 @@ def books() -> Books:
         change(DROPPED_AT, 4_900, 4_000),
         ALERT.record(),
         *(metric(left) for left in (299, 300)),
+        best_sellers(SECOND_MS + 1),
+        metric(250, "bestsellers"),
     ]
     docs = [doc(one.kind, one.id, msgspec.json.decode(one.body)) for one in records]
     points = [MINUTE - 100_000, 5_000, MINUTE - 50, 4_900, MINUTE + 30, 4_000]
     return Books(
         setup=SETUP,
-        ledger=[answer(FIRST_MS, 299), answer(SECOND_MS, 300)],
+        ledger=[
+            answer(FIRST_MS, 299),
+            answer(SECOND_MS, 300),
+            answer(SECOND_MS + 1, 250, path="bestsellers", asins=[], tokens_consumed=50),
+        ],
         histories={ASIN: {1: points}},
         samples=samples(),
         told=[told(90.0)],
@@ -177,6 +194,11 @@ def of_kind(books: Books, kind: str) -> Doc:
 
 def lose_answer(books: Books) -> None:
     books.ledger.insert(1, answer(FIRST_MS + 60_000, 298))
+
+
+def lose_best_sellers(books: Books) -> None:
+    rest = {key: one for key, one in books.outbox.items() if one.kind != "bestseller"}
+    books.outbox = rest
 
 
 def invent_price(books: Books) -> None:
@@ -322,7 +344,8 @@ def test_a_run_in_which_all_went_well_has_no_fault(books: Books) -> None:
 @pytest.mark.parametrize(
     ("plant", "account", "words"),
     [
-        (lose_answer, "answers kept", "with 1 products is lost"),
+        (lose_answer, "answers kept", "the product answer of .* is lost"),
+        (lose_best_sellers, "answers kept", "the bestsellers answer of .* is lost"),
         (invent_price, "answers kept", "nobody ever answered DE:B000000000"),
         (tear_answer, "answers kept", "there are 1 of 2 prices"),
         (lose_change, "every price change", f"missing: change DE {ASIN} NEW {DROPPED_AT}"),
@@ -334,7 +357,7 @@ def test_a_run_in_which_all_went_well_has_no_fault(books: Books) -> None:
         (lose_message, "Kafka", "missing: alert DE"),
         (leave_old_message, "Kafka", "differs: price DE"),
         (overspend, "tokens", "1 tokens overspent"),
-        (spend_more_than_there_was, "tokens", "701 tokens are more than"),
+        (spend_more_than_there_was, "tokens", "751 tokens are more than"),
         (ask_without_tokens, "tokens", "asked for product without tokens"),
         (ring_no_more, "alerts told once", "never told"),
         (ring_twice, "alerts told once", "told twice"),
@@ -481,7 +504,7 @@ def test_the_accountant_shares_no_code_with_the_program() -> None:
     folder = Path(accountant.__file__).parent
     imported = [
         node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
-        for name in ("accountant.py", "books.py")
+        for name in ("accountant.py", "books.py", "conduct.py")
         for node in ast.walk(ast.parse((folder / name).read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
@@ -489,7 +512,8 @@ def test_the_accountant_shares_no_code_with_the_program() -> None:
 
     assert "json" in roots
     assert roots <= sys.stdlib_module_names | {"confluent_kafka", "scripts"}
-    assert {name for name in imported if name.startswith("scripts")} == {"scripts.soaking.books"}
+    scripts = {name for name in imported if name.startswith("scripts")}
+    assert scripts == {"scripts.soaking.books", "scripts.soaking.conduct"}
 
 
 def test_the_same_seed_makes_the_same_schedule() -> None:
