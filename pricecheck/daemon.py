@@ -89,7 +89,6 @@ def run(path: Path | None, *, strict: bool = False) -> None:
     _give_memory_back()
     faulthandler.enable()  # systemd's watchdog kills by SIGABRT: every stack into the journal
     logs.setup(plan.settings.config.log_level)
-    logs.redact(plan.key)
     sinks = configured_sinks(plan.settings)
     time = plan.settings.config.time
     directory = plan.settings.state_directory()
@@ -277,7 +276,6 @@ class Daemon:
         """Let the calls under way come home, then run the collectors of the new plan."""
         assert self._collectors is not None  # a reload comes after the start
         await self._collectors.spender.drain()
-        logs.redact(plan.key)
         logs.setup(plan.settings.config.log_level)
         self._plan = plan
         self._renewed = trio.Event()

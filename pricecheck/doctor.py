@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pricecheck import __version__, logs
+from pricecheck import __version__
 from pricecheck.collect.calls import CallLog, open_client
 from pricecheck.config import Config, Settings
 from pricecheck.daemon import Plan, read_plan
@@ -59,7 +59,6 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
     except PricecheckError as error:
         findings.append(Finding("config", "failure", error.message, error.remedy))
     else:
-        logs.redact(plan.key)
         findings += [_config(plan), *_places(plan)]
         checks: tuple[Callable[[Plan], Awaitable[list[Finding]]], ...] = (_keepa, _sinks)
         for check in checks:

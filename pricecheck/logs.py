@@ -5,13 +5,15 @@ The whole program logs like this: `log.info("prices checked", extra=kv(domain="D
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TextIO, TypeAlias
 
 import msgspec
@@ -35,6 +37,8 @@ _LEVELS: Final = {
 
 # Every Keepa URL carries the key, so it is hidden there whether or not it is registered.
 _KEY_IN_URL: Final = re.compile(r"""([?&]key=)[^&\s"']+""")
+
+_LEAST_BASE64: Final = 8
 
 _secrets: Final[dict[str, re.Pattern[str]]] = {}
 
@@ -66,7 +70,8 @@ def kv(**fields: object) -> dict[str, dict[str, object]]:
 def redact(secret: str) -> None:
     """Keep a secret out of everything logged from now on, however it is quoted there."""
     if secret:
-        _secrets[secret] = re.compile("".join(map(_spellings, secret)))
+        ways = ["".join(map(_spellings, secret)), *_in_base64(secret)]
+        _secrets[secret] = re.compile("|".join(ways))
 
 
 def redacted(text: str) -> str:
@@ -78,7 +83,7 @@ def redacted(text: str) -> str:
 
 
 def _spellings(char: str) -> str:
-    """Return a pattern for the ways to write a character: plain, quoted for URLs, JSON, code."""
+    """Return a pattern for the ways to write a character: plain, for URLs, JSON, HTML, code."""
     raw = char.encode(errors="surrogateescape")
     percent = "".join(f"%{byte:02X}" for byte in raw)
     ways = {
@@ -87,12 +92,27 @@ def _spellings(char: str) -> str:
         percent.lower(),
         json.dumps(char)[1:-1],
         repr(raw)[2:-1],
+        html.escape(char),
     }
+    if char in "&<>+=/'":  # some write these so, though JSON does not ask for it
+        ways |= {f"\\u{ord(char):04x}", f"\\u{ord(char):04X}", f"\\{char}"}
     if char == " ":
         ways.add("+")
-    if char == "'":  # repr of a text with both kinds of quotes
-        ways.add(r"\'")
     return f"(?:{'|'.join(map(re.escape, ways))})"
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yield patterns for a secret within base64, such as a header's user and password.
+
+    There are three, by where the secret begins in what was coded; of each the characters that
+    nothing else has a part in. Short ones would be found in words.
+    """
+    raw = secret.encode(errors="surrogateescape")
+    for before in range(3):
+        coded = base64.b64encode(bytes(before) + raw).decode()
+        core = coded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        if len(core) >= _LEAST_BASE64:
+            yield re.escape(core).replace(r"\+", "[+-]").replace("/", "[/_]")
 
 
 def _is_journal(stream: TextIO) -> bool:

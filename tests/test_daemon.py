@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -426,32 +425,3 @@ class TestDisk:
         assert any("make room" in reason for reason in status.reasons)
         assert asked == 1
         assert house.checked() == PRODUCTS
-
-
-class TestSecrets:
-    async def test_the_key_is_nowhere(self, house: House, service: Service) -> None:
-        """In no log line at any level, no status, no file, whatever goes wrong with the calls."""
-        service.runs_at(3600.0)
-        faults = tuple(Fault(name, 0.15) for name in ("cut", "truncated", "503", "badgzip", "400"))
-        await service.serve(faults=faults, key=KEY, refill_rate=0)
-        house.configure(
-            keepa='call_timeout = "5s"',
-            rest='[[deals]]\ndomain = "DE"\nevery = "1h"\n[[bestsellers]]\ndomain = "DE"\n'
-            "category = 340843031\n",
-        )
-        text = house.config.read_text()
-        house.config.write_text(f'log_level = "DEBUG"\n{text}')
-        house.watch(PRODUCTS)
-
-        with house.start() as daemon:
-            await until(lambda: len(service.asked()) > 2 and len(service.asked("deal")) > 1)
-            await service.serve(key="another one", refill_rate=0)
-            status = await house.status_that(
-                lambda now: "check the API key" in " ".join(now.reasons)
-            )
-            assert await daemon.ends(signal.SIGTERM) == 0
-
-        parts = [path.read_bytes() for path in house.state.iterdir() if path.is_file()]
-        seen = [*parts, daemon.log.encode(), repr(status).encode()]
-        for spelling in (KEY, "planted%2Bkey%2Fof%3Dthe%26tests", json.dumps(KEY)[1:-1]):
-            assert not any(spelling.encode() in text for text in seen)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import logging
 import os
 import pty
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -179,6 +181,8 @@ def test_a_terminal_gets_colour_unless_told_otherwise(
         repr(SECRET),
         json.dumps(SECRET),
         repr(SECRET.encode()),
+        html.escape(SECRET),
+        json.dumps(SECRET).replace("/", "\\/").replace("&", "\\u0026"),
         str(httpx.URL("http://host/", params={"q": SECRET})),
     ],
 )
@@ -190,6 +194,24 @@ def test_a_secret_is_hidden_however_it_is_quoted(spelt: str) -> None:
 
     assert re.search(r"tr0ub4dor|3", text) is None
     assert "***" in text
+
+
+@pytest.mark.parametrize("before", ["", "u", "me", "me:", "user:"])
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+def test_a_secret_within_base64_is_hidden(encode: Callable[[bytes], bytes], before: str) -> None:
+    """As it stands in headers that a server may quote: no more than its ends are to be seen."""
+    redact(SECRET)
+
+    shown = redacted(f"Basic {encode(f'{before}{SECRET}'.encode()).decode()} refused")
+
+    assert re.fullmatch(r"Basic [\w+/-]{0,8}\*\*\*[\w=+/-]{0,4} refused", shown)
+
+
+def test_a_short_secret_is_not_looked_for_in_base64() -> None:
+    """It would hide parts of words."""
+    redact("the")
+
+    assert redacted(f"{b64encode(b'the').decode()} the") == "dGhl ***"
 
 
 def test_a_secret_within_a_secret_leaves_nothing_to_see() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from types import TracebackType
 from typing import Final
 
 import click
@@ -74,6 +75,7 @@ def _pricecheck() -> None:
 
 def main() -> None:
     """Run the command line; an operator's fault is a sentence, a remedy and an exit code."""
+    sys.excepthook = _tell_bug
     try:
         # click itself knows only whether somebody watches.
         colour = False if os.environ.get("NO_COLOR") else None
@@ -82,5 +84,20 @@ def main() -> None:
         # systemd reads the priority, where it reads at all.
         priority = "<3>" if "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty() else ""
         remedy = f"\n{priority}  {error.remedy}" if error.remedy else ""
-        click.echo(f"{priority}Error: {error.message}{remedy}", err=True)
+        click.echo(_redacted(f"{priority}Error: {error.message}{remedy}"), err=True)
         sys.exit(error.exit_code)
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    """Print what Python itself would of a bug, without the secrets in it."""
+    import traceback
+
+    sys.stderr.write(
+        _redacted("".join(traceback.format_exception(kind, error, error.__traceback__)))
+    )
+
+
+def _redacted(text: str) -> str:
+    from pricecheck.logs import redacted
+
+    return redacted(text)

@@ -102,7 +102,6 @@ def _run(settings: Settings, key: str, watches: list[Watch], outbox: Outbox) -> 
     from pricecheck.collect.once import check_once
 
     logs.setup("WARNING")
-    logs.redact(key)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("asking Keepa", total=len(watches))

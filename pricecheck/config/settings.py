@@ -11,6 +11,7 @@ import msgspec
 from pricecheck import systemd
 from pricecheck.config.sections import Config
 from pricecheck.errors import ConfigError
+from pricecheck.logs import redact
 
 FILE_NAME: Final = "pricecheck.toml"
 SERVICES: Final = Path("/etc/pricecheck")
@@ -82,21 +83,27 @@ class Settings(msgspec.Struct, frozen=True):
 
         `name` is the credential's, such as kafka-sasl-password; the variable is called
         KAFKA_SASL_PASSWORD then. A command has what its user may read of what the unit hands to
-        the service. None when there is none; ConfigError when it can't be read.
+        the service. It is kept out of the log from now on. None when there is none; ConfigError
+        when it can't be read.
         """
-        if secret := os.environ.get(name.upper().replace("-", "_"), "").strip():
-            return secret
-        if secret := systemd.credential(name) or "":
-            return secret
-        if file:
-            return _read_key(self.place(file), name)
-        return self._handed_out(name)
+        secret = os.environ.get(name.upper().replace("-", "_"), "").strip()
+        secret = secret or systemd.credential(name) or ""
+        if not secret:
+            secret = _read_key(self.place(file), name) if file else self._handed_out(name) or ""
+        redact(secret)
+        return secret or None
 
     def api_key(self) -> str:
         """Return the API key: from the environment, a systemd credential, or keepa.key_file.
 
-        Raises ConfigError when there is none; a simulator needs none.
+        It is kept out of the log from now on. Raises ConfigError when there is none; a simulator
+        needs none.
         """
+        key = self._find_api_key()
+        redact(key)
+        return key
+
+    def _find_api_key(self) -> str:
         if key := os.environ.get(KEY_VARIABLE, "").strip():
             return _sound_key(key, KEY_VARIABLE)
         if key := systemd.credential(KEY_CREDENTIAL) or "":

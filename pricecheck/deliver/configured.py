@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pricecheck import logs
 from pricecheck.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ def configured_sinks(settings: Settings, *, make: bool = True) -> list[Sink]:
 
         api_key = settings.secret("elasticsearch-api-key", search.api_key_file)
         password = settings.secret("elasticsearch-password", search.password_file)
-        for secret in (api_key, password):
-            logs.redact(secret or "")
         wanted = msgspec.structs.replace(
             search,
             templates=search.templates and make,

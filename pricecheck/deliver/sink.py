@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from pricecheck.errors import PricecheckError
+from pricecheck.logs import redacted
 from pricecheck.outbox import Stored
 
 
@@ -34,7 +35,13 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class SinkError(PricecheckError):
-    """The sink took nothing, or can't tell what it took; the same batch is to be tried again."""
+    """The sink took nothing, or can't tell what it took; the same batch is to be tried again.
+
+    What a server says may hold what it was sent, so the message is redacted.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(redacted(message), remedy=remedy)
 
 
 class SinkAwayError(SinkError):

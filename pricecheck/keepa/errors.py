@@ -18,6 +18,7 @@ from pricecheck.logs import redacted
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
+_MOST_SAID = 500
 
 
 class KeepaError(PricecheckError):
@@ -158,7 +159,8 @@ def _words(fault: Fault | None) -> str:
         return ""
     words = f" {fault.type}" if fault.type else ""
     words += f": {fault.message}" if fault.message else ""
-    return words + (f" ({fault.details})" if fault.details else "")
+    words += f" ({fault.details})" if fault.details else ""
+    return redacted(words)[:_MOST_SAID]  # in this order: half a secret would not be recognised
 
 
 _REJECTED = (RejectedError, "the request itself is refused; see the message")

@@ -354,7 +354,7 @@ def _fault_of(raw: msgspec.Raw) -> Fault | None:
     try:
         return _decode(_fault, raw)
     except WireError:
-        return Fault(message=bytes(raw)[:200].decode(errors="replace"))
+        return Fault(message=bytes(raw).decode(errors="replace"))
 
 
 def _times(minutes: list[int | None], series: PriceType) -> list[int]:

@@ -131,7 +131,7 @@ def door_targets(folder: Path) -> Iterator[list[Target]]:
         answer = daemon.judge(socket.create_connection(("127.0.0.1", daemon.port)), script)
         assert not answer or re.match(rb"HTTP/1\.1 [245]\d\d ", answer), answer[:200]
         if answer.startswith(b"HTTP/1.1 200 "):
-            hosts = re.findall(rb"(?im)^host:[ \t]*(.*?)[ \t]*\r?$", script)
+            hosts = re.findall(rb"(?im)^host:\s*(.*?)\s*$", script)
             assert any(is_loopback("//" + host.decode("latin-1")) for host in hosts), script
         with socket.create_connection(("127.0.0.1", daemon.port), timeout=_AFTER_S) as other:
             other.sendall(_GOOD)

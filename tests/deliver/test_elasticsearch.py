@@ -12,9 +12,10 @@ import msgspec
 import pytest
 import trio
 
-from pricecheck import records
+from pricecheck import logs, records
 from pricecheck.config import Duration, Elasticsearch, Names
 from pricecheck.deliver import templates
+from pricecheck.deliver.answers import no_bulk_answer, reason_of
 from pricecheck.deliver.elasticsearch import ElasticsearchSink, _Node
 from pricecheck.deliver.sink import Receipt, SinkAwayError, SinkBusyError, SinkError
 from tests.deliver.conftest import Answer, Request, Serve, change, deal, stored
@@ -447,18 +448,26 @@ async def test_a_record_that_can_not_be_read_is_refused_alone(open_sink: Open) -
     assert len(node.bulks[0]) == 4
 
 
-async def test_secrets_and_requests_stay_out_of_the_log(
+async def test_no_request_has_a_line_in_the_log(
     open_sink: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the key nor a line for every request."""
+    """Not even one that fails: the relay tells of that."""
     with caplog.at_level(logging.INFO):
-        sink = await open_sink(Node(bulk=found({}, 500)), api_key="c2VjcmV0")
+        sink = await open_sink(Node(bulk=found({}, 500)))
         for _ in range(2):
             with pytest.raises(SinkError):
                 await sink.send(stored(change(1)))
 
     assert not [one for one in caplog.records if one.name.startswith("elastic")]
-    assert "c2VjcmV0" not in caplog.text
+
+
+@pytest.mark.parametrize("place", range(185, 510, 5))
+def test_what_is_cut_off_leaves_no_half_of_a_secret(place: int) -> None:
+    """However long a page is, and wherever in it the secret stands."""
+    logs.redact("s3cret+of=mine")
+    page = "x" * place + "s3cret+of=mine"
+
+    assert "s3" not in reason_of(page) + no_bulk_answer(page).message
 
 
 KINDS = {

@@ -136,3 +136,14 @@ def test_an_error_never_holds_a_secret() -> None:
     error = errors.of_answer(400, said, FULL)
 
     assert "s3cret" not in repr(error) + str(error)
+
+
+@pytest.mark.parametrize("place", range(475, 505, 5))
+def test_what_is_cut_off_leaves_no_half_of_a_secret(place: int) -> None:
+    """However long an answer's error is, and wherever in it the secret stands."""
+    logs.redact("s3cret/key+of=mine")
+
+    error = errors.of_answer(400, Fault(message="x" * place + "s3cret/key+of=mine"), FULL)
+
+    assert "s3" not in str(error)
+    assert len(str(error)) < 1_000

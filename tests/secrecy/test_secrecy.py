@@ -1,0 +1,330 @@
+"""No secret is in anything that is put out: one table of channels, and what goes through them.
+
+The daemon and the commands run as processes, with servers that give back all that they are told
+and a bug planted that shows all it knows. A new command, or a new secret, fails here until it
+stands in the tables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import click
+import httpx
+import pytest
+import trio
+from confluent_kafka import Producer
+
+import pricecheck.cli
+from pricecheck import status
+from tests.daemons import KEY, House, Service, free_port, until
+from tests.deliver.conftest import Serve, serve_http  # noqa: F401  # the fixture
+
+from .planted import CRASH, IN_PLACES, SECRETS, Keepa, Listener, Search, leaked, refuse, variable
+
+ASINS = ["B000000010", "B000000011", "B000000012"]
+
+
+class Scene(NamedTuple):
+    """A daemon's house, and the servers around it."""
+
+    house: House
+    keepa: Keepa
+    search: Search
+    listener: Listener
+    urls: dict[str, str]
+    environ: dict[str, str]
+    web: int
+
+    def configure(self, keepa: str, *, more: str = "") -> None:
+        """Write a config for a Keepa at that address, and this Elasticsearch and service."""
+        times = "".join(f"{name} = {value}\n" for name, value in self.house.service.time.items())
+        simulation = f"[simulation]\n{times}" if keepa.startswith("http:") else ""
+        self.house.config.write_text(
+            'state_directory = "state"\nlog_level = "DEBUG"\n'
+            f'[keepa]\nurl = "{keepa}"\ncall_timeout = "5s"\n'
+            f'[prices]\nmode = "fixed"\nevery = "3650d"\n{simulation}'
+            f'[elasticsearch]\nhosts = ["{self.urls["search"]}"]\nusername = "user"\n'
+            f'[notify]\nevery = "1s"\n[web]\nlisten = "127.0.0.1:{self.web}"\n'
+            '[[deals]]\ndomain = "DE"\nevery = "1h"\n'
+            f'[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n{more}'
+        )
+
+
+class Evidence(NamedTuple):
+    """What was put out, and where the rest of it is."""
+
+    scene: Scene
+    caught: dict[str, bytes]  # while the daemon ran
+
+
+CHANNELS: dict[str, Callable[[Evidence], bytes]] = {
+    "log, tracebacks, stacks": lambda it: read(it.scene.house.directory / "log"),
+    "files of the state": lambda it: read(*it.scene.house.state.iterdir()),
+    "other files": lambda it: read(*others(it.scene.house)),
+    "status socket": lambda it: it.caught["socket"],
+    "status for systemd": lambda it: it.caught["systemd"],
+    "page": lambda it: it.caught["page"],
+    "command line": lambda it: it.caught["command line"],
+    "documents": lambda it: b"".join(it.scene.search.got),
+    "messages": lambda it: b"".join(it.scene.listener.got),
+}
+"""All that leaves the daemon, and how it is read. Kafka gets the bytes of the documents."""
+
+MARKS: dict[str, bytes] = {
+    "log, tracebacks, stacks": b"RuntimeError: a bug: ***",
+    "files of the state": b"mapper_parsing_exception",
+    "other files": b"asin,target_price",
+    "status socket": b"***",
+    "status for systemd": b"STATUS=",
+    "page": b"<html",
+    "command line": b"pricecheck",
+    "documents": b"invalidParameter",
+    "messages": b'"message"',
+}
+"""A word that has to be in each, or it would not have been looked through."""
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "init": ("new",),
+    "run": (),  # the test of the daemon
+    "simulate": ("--help",),
+    "status": ("--json",),
+    "check": (ASINS[0], "--yes"),
+    "watch add": (ASINS[0],),
+    "watch export": (),
+    "watch import": ("watchlist.csv",),
+    "watch list": (),
+    "watch remove": (ASINS[0],),
+    "discover": (),
+    "discover accept": (ASINS[0],),
+    "discover reject": (ASINS[0],),
+    "plan": (),
+    "history": (ASINS[0],),
+    "compare": (),
+    "deals": ("--send",),
+    "bestsellers": (),
+    "report": ("--output", "report.html"),
+    "notify test": (),
+    "outbox": (),
+    "outbox list": ("--json",),
+    "outbox show": ("keepa",),
+    "outbox retry": (),
+    "outbox drop": (),
+    "kibana export": (),
+    "kibana install": ("--username", "me"),
+    "config check": (),
+    "doctor": (),
+}
+"""What each command is called with."""
+
+
+def test_every_secret_and_every_command_is_in_the_tables() -> None:
+    """Whoever adds one adds it here."""
+    package = Path(pricecheck.cli.__file__).parent.parent
+    sources = "".join(path.read_text() for path in package.rglob("*.py"))
+
+    assert set(re.findall(r'secret\(\s*"([a-z-]+)"', sources)) | {"keepa-api-key"} == set(SECRETS)
+    assert set(commands(pricecheck.cli._pricecheck)) == set(COMMANDS)
+
+
+async def test_the_daemon_shows_no_secret(
+    scene: Scene, service: Service, notified: socket.socket
+) -> None:
+    """In success, refusal, reload, crash, and its end by a signal that shows all stacks."""
+    house = scene.house
+    service.runs_at(3600.0)
+    await service.serve(key=KEY, refill_rate=100_000)
+    scene.configure(service.url)
+    systemd = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "60000000"}
+
+    with house.start(**scene.environ, **systemd) as daemon:
+        await until(lambda: scene.search.got[1:] and scene.listener.got[1:])
+        scene.configure(scene.urls["keepa"])
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: scene.keepa.asked > 2 * Keepa.WAYS)
+        caught = {"command line": read(Path(f"/proc/{daemon.process.pid}/cmdline"))}
+        caught["socket"] = await trio.to_thread.run_sync(ask, house.state)
+        caught["page"] = await page(scene.web)
+        assert await daemon.ends(signal.SIGABRT) == -signal.SIGABRT
+
+    caught["systemd"] = b"\n".join(datagrams(notified))
+    seen = {name: read_it(Evidence(scene, caught)) for name, read_it in CHANNELS.items()}
+    assert {name: leaks for name, text in seen.items() if (leaks := leaked(text))} == {}
+    assert [name for name, word in MARKS.items() if word not in seen[name]] == []
+
+
+async def test_no_secret_shows_where_nothing_can_be_reached(
+    scene: Scene, kafka_that_knows_no_passwords: str
+) -> None:
+    """A proxy that refuses and repeats all it was told, no TLS, Kafka at its most talkative."""
+    scene.house.watch(ASINS)
+    scene.configure(
+        "https://keepa.invalid",
+        more=f'[kafka]\nbrokers = ["{kafka_that_knows_no_passwords}"]\n[kafka.options]\n'
+        'debug = "all"\n"security.protocol" = "sasl_plaintext"\n"sasl.mechanism" = "PLAIN"\n'
+        f'"sasl.username" = "user"\n"ssl.keystore.password" = "{IN_PLACES["kafka.options"]}"\n',
+    )
+    environ = scene.environ | {"ELASTICSEARCH_API_KEY": SECRETS["elasticsearch-api-key"]}
+
+    with scene.house.start(**environ) as daemon:
+        await until(lambda: "407" in daemon.log and "SASL" in daemon.log)
+        text = scene.house.config.read_text()
+        plain = scene.urls["keepa"].replace("http:", "https:")
+        scene.house.config.write_text(text.replace("https://keepa.invalid", plain))
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: "WRONG_VERSION_NUMBER" in daemon.log or "SSL" in daemon.log)
+        told = await trio.to_thread.run_sync(ask, scene.house.state)
+        assert await daemon.ends(signal.SIGTERM) == 0
+
+    files = [scene.house.directory / "log", *scene.house.state.iterdir()]
+    assert leaked(told) == leaked(read(*files)) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_no_command_shows_a_secret(scene: Scene, service: Service) -> None:
+    """Of all there are, with the daemon running, with Keepa and with a server that repeats all."""
+    await service.serve(key=KEY, refill_rate=100_000)
+    scene.configure(service.url)
+    shown: dict[str, bytes] = {}
+    with scene.house.start(**scene.environ) as daemon:
+        await until(lambda: scene.search.got and b"B0" in scene.search.got[-1])
+        for command, arguments in COMMANDS.items():
+            shown[command] = await output(scene, command, arguments)
+        bugs = {"CRASHES": "products", "PLANTED": "KEEPA_API_KEY"}  # no more is known to it
+        bug = await output(scene, "check", COMMANDS["check"], **bugs)
+        scene.configure(scene.urls["keepa"])
+        scene.search.refusals = [403] * 99
+        for command, arguments in COMMANDS.items():
+            shown[f"{command}, refused"] = await output(scene, command, arguments)
+        assert await daemon.ends(signal.SIGTERM) == 0
+
+    assert b"a bug: ***" in bug
+    shown |= {"check, with a bug": bug, "files": read(*others(scene.house))}
+    assert {name: leaks for name, text in shown.items() if (leaks := leaked(text))} == {}
+
+
+@pytest.fixture
+async def scene(house: House, serve_http: Serve, monkeypatch: pytest.MonkeyPatch) -> Scene:  # noqa: F811
+    """A house with a watchlist, an environment with every secret, and servers that repeat all."""
+    keepa, search, listener = Keepa(), Search(), Listener()
+    urls = {
+        name: await serve_http(behave)
+        for name, behave in {
+            "keepa": keepa,
+            "search": search,
+            "listener": listener,
+            "proxy": refuse,
+            "kibana": refuse,
+        }.items()
+    }
+    (house.directory / "watchlist.csv").write_text(
+        "asin,target_price\n" + "".join(f"{asin},9999999\n" for asin in ASINS)
+    )
+    bugs = house.directory / "bugs"
+    bugs.mkdir()
+    (bugs / "sitecustomize.py").write_text(CRASH)
+    environ = {variable(name): secret for name, secret in SECRETS.items()}
+    del environ["ELASTICSEARCH_API_KEY"]  # or the password would not be used
+    host = urls["listener"].removeprefix("http://")
+    user = quote(IN_PLACES["a service's user"])
+    environ["NOTIFY_URLS"] = f"phone=json://user:{user}@{host}/{SECRETS['notify-urls']}/"
+    proxy = urls["proxy"].replace("http://", f"http://user:{quote(IN_PLACES['the proxy'])}@")
+    environ |= {"HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1", "KIBANA_URL": urls["kibana"]}
+    known = ("keepa-api-key", "elasticsearch-password", "elasticsearch-api-key", "notify-urls")
+    environ |= {"PYTHONPATH": str(bugs), "PLANTED": " ".join(map(variable, known))}
+    environ |= {"TMPDIR": str(house.directory), "CRASHES": "bestsellers"}
+    return Scene(house, keepa, search, listener, urls, environ, free_port())
+
+
+@pytest.fixture
+def notified(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket that systemd would listen at."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify.sock"))
+        listening.setblocking(False)
+        yield listening
+
+
+@pytest.fixture
+def kafka_that_knows_no_passwords() -> Iterator[str]:
+    """The address of librdkafka's mock broker, which fails at the greeting."""
+    cluster = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
+    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    del cluster
+
+
+def read(*paths: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in paths if path.is_file())
+
+
+def others(house: House) -> list[Path]:
+    """All files in the house but those that the test itself wrote."""
+    ours = {house.config, house.directory / "log", house.directory / "ledger"}
+    return [
+        path for path in house.directory.rglob("*") if path not in ours and "bugs" not in path.parts
+    ]
+
+
+def ask(state: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(state / status.SOCKET_NAME))
+        with asking.makefile("rb") as answer:
+            return answer.read()
+
+
+async def page(port: int) -> bytes:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as browser:
+        return (await browser.get(f"http://127.0.0.1:{port}/")).content
+
+
+def datagrams(listening: socket.socket) -> Iterator[bytes]:
+    with suppress(BlockingIOError):
+        while True:
+            yield listening.recv(65_536)
+
+
+def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the whole name of each command there is."""
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield " ".join(words)
+    if not isinstance(command, click.Group):
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from commands(found, (*words, name))
+
+
+async def output(scene: Scene, command: str, arguments: tuple[str, ...], **environ: str) -> bytes:
+    """Run a command in the house; return all that it printed."""
+    if command == "run":
+        return b""
+    own = {"PATH": os.environ["PATH"], "HOME": str(scene.house.directory)}
+    call = partial(
+        subprocess.run,
+        [sys.executable, "-m", "pricecheck", *command.split(), *arguments],
+        cwd=scene.house.directory,
+        env=own | scene.environ | environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    done = await trio.to_thread.run_sync(call)
+    return done.stdout.encode()
