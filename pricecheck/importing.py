@@ -210,6 +210,6 @@ def _item(row: _Row, default: Watch) -> Item:
     cells["asin"] = asin
     if target := cells.get("target_price"):
         market = marketplace(cells.get("domain") or default.domain)
-        cells["target_price"] = plain_price(f"{target} {cells.get('currency', '')}", market)
+        cells["target_price"] = plain_price(f"{target} {cells.get('currency', '')}".strip(), market)
     given = frozenset(name for name in COLUMNS[1:] if cells.get(name))
     return Item(row.line, parse_cells([cells.get(name, "") for name in COLUMNS], default), given)

@@ -130,7 +130,7 @@ def test_an_address_in_a_column_will_do(path: Path) -> None:
         (f"{ASIN};XX;;", "unknown marketplace 'XX'"),
         (f"https://www.amazon.de/dp/{ASIN};UK;;", "is on amazon.de, but the line says 'UK'"),
         ("https://www.amazon.de/gone;;;", "not the address of a product"),
-        (f"{ASIN};DE;49.99 USD;", "prices on amazon.de are in EUR"),
+        (f"{ASIN};DE;49.99 USD;", "'49.99 USD': prices on amazon.de are in EUR"),
         (f"{ASIN};DE;$49.99;", "prices on amazon.de are in EUR"),
         (f"{ASIN};UK;49.99;eur", "prices on amazon.co.uk are in GBP"),
         (f"{ASIN};DE;cheap;", "'cheap' is not a price"),

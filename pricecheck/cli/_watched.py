@@ -23,7 +23,7 @@ from pricecheck.durations import format_duration
 if TYPE_CHECKING:
     from pricecheck.config import Costs, Settings
     from pricecheck.keepa.tables import Marketplace
-    from pricecheck.records import Price
+    from pricecheck.records import Change, Price
     from pricecheck.watchlist import Watch
 
 _SORTS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -113,7 +113,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
 
     from pricecheck.errors import StoreError
     from pricecheck.outbox import lookup
-    from pricecheck.records import Price
+    from pricecheck.records import Change, Price
     from pricecheck.watched import accepted
 
     costs = settings.config.costs
@@ -121,30 +121,33 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
     watches = [
         watch for watch in _watches(settings) if market is None or watch.domain == market.code
     ]
-    decoder = msgspec.json.Decoder(Price)
+    read_price, read_change = msgspec.json.Decoder(Price), msgspec.json.Decoder(Change)
     try:
         with stored(settings) as outbox:
             checked = {(domain, asin): at_ms for domain, asin, at_ms in outbox.checked_at()}
             rows = []
             for watch in watches:
-                at_ms = checked.get((watch.domain, watch.asin))
-                bodies = (
-                    lookup.latest_prices(outbox, watch.asin, domain=watch.domain) if at_ms else []
-                )
-                price = decoder.decode(bodies[0]) if bodies else None
-                rule = brought.get((watch.domain, watch.asin))
-                rows.append(_row(watch, costs, at_ms, price, rule))
+                domain, asin = watch.domain, watch.asin
+                at_ms = checked.get((domain, asin))
+                bodies = lookup.latest_prices(outbox, asin, domain=domain) if at_ms else []
+                price = read_price.decode(bodies[0]) if bodies else None
+                shown = "AMAZON" if price and "NEW" not in price.prices else "NEW"
+                body = lookup.last_change(outbox, domain, asin, shown) if price else None
+                change = read_change.decode(body) if body else None
+                rule = brought.get((domain, asin))
+                rows.append(_row(watch, costs, at_ms, price, change, rule))
             return rows
     except StoreError as error:
         click.echo(f"Nothing is known of their prices: {error}", err=True)
-        return [_row(watch, costs, None, None) for watch in watches]
+        return [_row(watch, costs) for watch in watches]
 
 
 def _row(
     watch: Watch,
     costs: Costs,
-    checked_ms: int | None,
-    price: Price | None,
+    checked_ms: int | None = None,
+    price: Price | None = None,
+    change: Change | None = None,
     rule: str | None = None,
 ) -> dict[str, Any]:
     from pricecheck.keepa.tables import BY_CODE
@@ -158,7 +161,8 @@ def _row(
         "currency": BY_CODE[watch.domain].currency,
         "title": price.title if price else None,
         "current_price": price.current_price if price else None,
-        "price_change_percent": price.price_change_percent if price else None,
+        "price_change_percent": change.change_percent if change else None,
+        "price_changed_at": change.changed_at if change else None,
         "target_price": watch.target_price,
         "weight": watch.weight,
         "every_s": int(watch.every_s),  # which is a Duration, where it is the default

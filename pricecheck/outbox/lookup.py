@@ -43,6 +43,16 @@ def latest_prices(outbox: Outbox, asin: str, *, domain: str | None = None) -> li
     ]
 
 
+def last_change(outbox: Outbox, domain: str, asin: str, price_type: str) -> bytes | None:
+    """Return the body of the newest change record of one of a product's prices."""
+    rows = outbox.rows(
+        "SELECT body FROM records WHERE kind = 'change' AND id >= ? AND id < ?"
+        " ORDER BY id DESC LIMIT 1",
+        _prefix(domain, asin, price_type),
+    )
+    return rows[0][0] if rows else None
+
+
 def latest_list(outbox: Outbox, domain: str, category: str) -> bytes | None:
     """Return the body of a category's newest list of best sellers."""
     rows = outbox.rows(

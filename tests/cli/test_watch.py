@@ -19,7 +19,7 @@ import trio
 from pricecheck import status
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.outbox import Commit, Outbox, ProductState
-from pricecheck.records import Price
+from pricecheck.records import Change, Price
 from tests.cli.conftest import Run
 from tests.cli.test_status import snapshot
 
@@ -228,9 +228,9 @@ def checked(home: Path, outbox: Callable[[], Outbox]) -> None:
             timestamp=to_rfc3339(NOW_MS),
             current_price=cents,
             previous_price=None,
-            price_change_percent=percent,
+            price_change_percent=0.0,
             target_price=None,
-            prices={"NEW": cents},
+            prices={price_type: cents},
             stats={},
             sales_rank=None,
             rating=None,
@@ -238,14 +238,37 @@ def checked(home: Path, outbox: Callable[[], Outbox]) -> None:
             last_update=None,
             url="",
         )
-        for asin, title, cents, percent in (
-            (ASIN, "A keyboard", 4999, -10.0),
-            (OTHER, "A mouse", 1999, 5.0),
+        for asin, title, cents, price_type in (
+            (ASIN, "A keyboard", 4999, "NEW"),
+            (OTHER, "A mouse", 1999, "AMAZON"),
+        )
+    ]
+    changes = [
+        Change(
+            asin=asin,
+            domain="DE",
+            currency="EUR",
+            title=None,
+            price_type=price_type,
+            changed_at=f"2026-01-0{day}T00:00:00Z",
+            observed_at=to_rfc3339(NOW_MS),
+            old_price=1000,
+            new_price=1000,
+            change_percent=percent,
+        )
+        for asin, price_type, day, percent in (
+            (ASIN, "NEW", 1, 9.0),
+            (ASIN, "NEW", 2, -10.0),
+            (OTHER, "AMAZON", 1, 5.0),
+            (OTHER, "NEW", 2, 50.0),
         )
     ]
     outbox().commit(
         Commit(
-            records=tuple(price.record() for price in prices),
+            records=(
+                *(price.record() for price in prices),
+                *(change.record() for change in changes),
+            ),
             states=tuple(ProductState("DE", price.asin, NOW_MS, b"{}") for price in prices),
         )
     )
@@ -287,7 +310,7 @@ async def test_list_knows_by_when_each_is_checked_next(run: Run) -> None:
 
 @pytest.mark.usefixtures("checked")
 async def test_list_as_a_table(run: Run) -> None:
-    """Prices in whole units, times from now, and how many there are."""
+    """Prices in whole units, their last change, times from now, and how many there are."""
     done = await run("watch", "list", "--sort", "asin", "--limit", "2")
 
     lines = done.stdout.splitlines()

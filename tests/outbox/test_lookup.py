@@ -29,6 +29,20 @@ def test_changes_come_in_order_of_their_time(outbox: Outbox) -> None:
     assert lookup.changes(outbox, "B1", since_ms=third_ms + 1) == []
 
 
+def test_the_last_change_is_that_of_one_price(outbox: Outbox) -> None:
+    """Whatever else of the product, or of one whose name begins alike, changed later."""
+    for id_ in (
+        "DE:B1:NEW:2026-01-02T",
+        "DE:B1:NEW:2026-01-01T",
+        "DE:B1:NEW_FBA:2027",
+        "DE:B12:NEW:2027",
+    ):
+        put(outbox, Record("change", id_, "B1", id_.encode()))
+
+    assert lookup.last_change(outbox, "DE", "B1", "NEW") == b"DE:B1:NEW:2026-01-02T"
+    assert lookup.last_change(outbox, "UK", "B1", "NEW") is None
+
+
 def test_latest_prices_are_one_per_marketplace(outbox: Outbox) -> None:
     """The newest check of the product counts, in each marketplace."""
     for id_ in ("DE:B1:2026-01-01T", "DE:B1:2026-01-02T", "UK:B1:2026-01-01T", "DE:B2:2027"):
