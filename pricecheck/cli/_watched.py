@@ -111,6 +111,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
     """Return a row of each watched product, in the order of the watchlist."""
     import msgspec
 
+    from pricecheck.collect.products import recall
     from pricecheck.errors import StoreError
     from pricecheck.outbox import lookup
     from pricecheck.records import Change, Price
@@ -134,8 +135,11 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
                 shown = "AMAZON" if price and "NEW" not in price.prices else "NEW"
                 body = lookup.last_change(outbox, domain, asin, shown) if price else None
                 change = read_change.decode(body) if body else None
-                rule = brought.get((domain, asin))
-                rows.append(_row(watch, costs, at_ms, price, change, rule))
+                row = _row(watch, costs, at_ms, price, change, brought.get((domain, asin)))
+                if at_ms and not price:
+                    known = recall(outbox.states(domain, [asin]).get(asin))
+                    row["absent"] = known.absent if known else None
+                rows.append(row)
             return rows
     except StoreError as error:
         click.echo(f"Nothing is known of their prices: {error}", err=True)
@@ -160,6 +164,7 @@ def _row(
         "domain": watch.domain,
         "currency": BY_CODE[watch.domain].currency,
         "title": price.title if price else None,
+        "absent": None,
         "current_price": price.current_price if price else None,
         "price_change_percent": change.change_percent if change else None,
         "price_changed_at": change.changed_at if change else None,
@@ -207,7 +212,7 @@ def _show(rows: list[dict[str, Any]], now_ms: int) -> None:
         (
             row["domain"],
             row["asin"],
-            row["title"] or "",
+            row["title"] or (f"({row['absent']})" if row["absent"] else ""),
             amount(row["current_price"], row["currency"]),
             percent(row["price_change_percent"]),
             amount(row["target_price"], row["currency"]),

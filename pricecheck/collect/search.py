@@ -46,7 +46,7 @@ async def collect_search(
     """
     rule = sieve.rule
     query = finder_query(rule)
-    mark = f"{rule.source_name} {crc32(msgspec.json.encode(query)):08x}"
+    mark = f"{rule.source_name} {rule.domain} {crc32(msgspec.json.encode(query)):08x}"
     depth = min(rule.top, MOST_FOUND)
 
     async def once() -> int:

@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from pricecheck import status
+from pricecheck.collect.products import Known, remember
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.outbox import Commit, Outbox, ProductState
 from pricecheck.records import Change, Price
@@ -318,6 +319,19 @@ async def test_list_as_a_table(run: Run) -> None:
     assert cells[:6] == ["DE", OTHER, "A mouse", "19.99", "+5.0 %", "10.00"]
     assert re.search(r"B000000002 .* never +due +1$", lines[2])
     assert lines[-1] == "2 of 3 products"
+
+
+async def test_list_says_why_there_is_no_price(
+    home: Path, run: Run, outbox: Callable[[], Outbox]
+) -> None:
+    """Of what Keepa has nothing on, most likely a typing error."""
+    (home / "watchlist.csv").write_text(f"asin\n{ASIN}\n")
+    gone = ProductState("DE", ASIN, NOW_MS, remember(Known(absent="not found or gone")))
+    outbox().commit(Commit(states=(gone,)))
+
+    done = await run("watch", "list")
+
+    assert "(not found or gone)" in done.stdout
 
 
 async def test_list_without_an_outbox_lists_the_watchlist(run: Run, watchlist: Path) -> None:
