@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,15 @@ SNAPSHOT = Snapshot(
 )
 SOCKET = status.SOCKET_NAME
 
+# Perl, for this Python may lie where nobody else may read.
+ATTEMPT = (
+    "perl",
+    "-MSocket",
+    "-e",
+    "socket(S, AF_UNIX, SOCK_STREAM, 0) or die; "
+    'print connect(S, sockaddr_un($ARGV[0])) ? "connected" : $!{EACCES} ? "refused" : "$!"',
+)
+
 Take = Callable[[], Any]
 
 
@@ -68,6 +79,14 @@ async def ask(directory: Path) -> Snapshot:
     return await trio.to_thread.run_sync(status.ask, directory)
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody may look into; pytest's own are closed."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 class TestBind:
     async def test_owner_and_group_may_ask_and_no_one_else(self, tmp_path: Path) -> None:
         """The state says which products are watched, and how."""
@@ -75,6 +94,38 @@ class TestBind:
             mode = (tmp_path / SOCKET).stat().st_mode
 
         assert stat.S_IMODE(mode) == 0o660
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+    @pytest.mark.parametrize(("group", "answer"), [(4711, "refused"), (4712, "connected")])
+    async def test_another_user_is_refused_but_for_those_of_the_group(
+        self, open_directory: Path, group: int, answer: str
+    ) -> None:
+        """By the system, at the socket itself: everybody may look into this directory."""
+        async with status.bind(open_directory):
+            os.chown(open_directory / SOCKET, 0, 4712)
+            attempt = await trio.run_process(
+                [*ATTEMPT, open_directory / SOCKET],
+                user="nobody",
+                group=group,
+                extra_groups=[],
+                capture_stdout=True,
+            )
+
+        assert attempt.stdout.decode() == answer
+
+    async def test_a_link_in_its_place_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+        """What it leads to stays as it is."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.write_text("of somebody")
+        elsewhere.chmod(0o604)
+        (tmp_path / SOCKET).symlink_to(elsewhere)
+
+        async with status.bind(tmp_path):
+            assert (tmp_path / SOCKET).is_socket()
+            assert not (tmp_path / SOCKET).is_symlink()
+
+        assert elsewhere.read_text() == "of somebody"
+        assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o604
 
     async def test_the_socket_of_a_killed_daemon_is_replaced(
         self, serve: Callable[..., Path], tmp_path: Path
