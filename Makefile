@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
 .PHONY: help run test test-services test-systemd test-long soak fuzz check bench bench-planner \
-	lock install uninstall deb clean for-run for-dev for-bench
+	lock audit sbom install uninstall deb clean for-run for-dev for-bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,12 @@ lock: for-dev ## Pin the newest release of every dependency
 	@$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
 	@$(LOCK) --extra dev --extra bench --constraints requirements-dev.lock \
 		--output-file requirements-bench.lock
+
+audit: for-dev ## Ask the package index for advisories about what is pinned
+	@$(BIN)/python scripts/audit
+
+sbom: for-dev ## Write what an installed pricecheck consists of, as CycloneDX, in dist
+	@$(BIN)/python scripts/sbom dist/pricecheck.cdx.json
 
 install: ## Install the program and its systemd units here; as root
 	@sh scripts/install

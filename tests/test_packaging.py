@@ -144,7 +144,8 @@ def test_make_alone_lists_every_target() -> None:
 
     targets = [line.split()[:2] for line in listed.splitlines() if len(line.split()) > 2]
     names = ["help", "run", "test", "test-services", "test-systemd", "test-long", "soak", "fuzz"]
-    names += ["check", "bench", "bench-planner", "lock", "install", "uninstall", "deb", "clean"]
+    names += ["check", "bench", "bench-planner", "lock", "audit", "sbom"]
+    names += ["install", "uninstall", "deb", "clean"]
     assert targets == [["make", name] for name in names]
 
 
