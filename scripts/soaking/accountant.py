@@ -154,7 +154,7 @@ def _under_way_since(books: Books, cut: dict[str, Any]) -> float:
             if cut["by"] != "daemon killed":
                 continue
             end += STORE_RETRY_S * second_ms
-        if still["begin_ms"] <= cut["end_ms"] and end >= since:
+        if still["begin_ms"] < cut["begin_ms"] and end >= since:
             since -= min(end, cut["begin_ms"]) - still["begin_ms"]
     return since
 

@@ -430,6 +430,17 @@ def test_the_time_that_a_daemon_stands_still_is_not_counted(
     assert ("answers kept" not in failed(books)) == excused
 
 
+def test_a_daemon_frozen_while_it_is_cut_off_was_not_before(books: Books) -> None:
+    """What was under way when the cut began is excused all the same."""
+    lose_answer(books)
+    cut_ms = FIRST_MS + 61_000
+    begin_ms, end_ms = cut_ms + 720_000, cut_ms + 3 * 720_000
+    frozen = {"name": "standstill", "by": "daemon frozen", "begin_ms": begin_ms, "end_ms": end_ms}
+    books.events += [interruption(cut_ms, "Keepa refused") | {"end_ms": end_ms}, frozen]
+
+    assert failed(books) == {}
+
+
 def test_a_fault_that_needs_root_may_be_left_out(books: Books) -> None:
     """The account says so."""
     books.planned.append("disk filled")
