@@ -39,9 +39,9 @@ ONE_ITEM = ("wrongtypes", "missing", "nulls")
 """Faults that garble one item of an answer."""
 
 UNDER_WAY_S = 2.0
-"""So long, in real time and on a busy machine, a call may still be under way after its answer, or
-before one that Keepa gives to somebody who is no longer there. What the daemon stands still does
-not count."""
+"""So long, in real time, a call may still be under way after its answer, or before one that Keepa
+gives to somebody who is no longer there; n times as long where processes take turns on n times too
+few processors. What the daemon stands still does not count."""
 
 STORE_RETRY_S = 5.0
 """So long the daemon waits before it tries again to commit what the disk did not take, real."""
@@ -123,9 +123,9 @@ def _answers(books: Books) -> Account:
 
 def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return those of the missing answers that no interruption excuses."""
-    late_ms = UNDER_WAY_S * 1000 * books.setup.factor
     spans = sorted(
-        (one["end_ms"] + late_ms, _under_way_since(books, one)) for one in _interruptions(books)
+        (one["end_ms"] + _under_way_ms(books), _under_way_since(books, one))
+        for one in _interruptions(books)
     )
     room = [books.setup.calls_at_once] * len(spans)
     unexcused = []
@@ -139,6 +139,11 @@ def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, An
     return unexcused
 
 
+def _under_way_ms(books: Books) -> float:
+    turns: float = max([1.0, *(sample["load"] for sample in books.samples)])
+    return UNDER_WAY_S * turns * 1000 * books.setup.factor
+
+
 def _under_way_since(books: Books, cut: dict[str, Any]) -> float:
     """Return when the oldest call that an interruption can have cut off was answered.
 
@@ -146,7 +151,7 @@ def _under_way_since(books: Books, cut: dict[str, Any]) -> float:
     until it tries again, and only its own end can cost it that.
     """
     second_ms = 1000 * books.setup.factor
-    since: float = cut["begin_ms"] - UNDER_WAY_S * second_ms
+    since: float = cut["begin_ms"] - _under_way_ms(books)
     standstills = [one for one in books.events if one["name"] == "standstill"]
     for still in sorted(standstills, key=lambda one: -int(one["end_ms"])):
         end = still["end_ms"]
@@ -264,7 +269,7 @@ def _tokens(books: Books) -> Account:
         at, left = rfc3339(entry["at_ms"]), entry["tokens_left"]
         # The simulator may sink its bucket itself, which then refills; its answer says so.
         if entry["fault"] == "negative":
-            unknown_until = entry["at_ms"] + UNDER_WAY_S * 1000 * setup.factor
+            unknown_until = entry["at_ms"] + _under_way_ms(books)
         sunk = entry["fault"] == "negative" or (sunk and left < 0)
         known = not sunk or entry["at_ms"] > unknown_until
         if entry["status"] == 429 and entry["fault"] is None and known:

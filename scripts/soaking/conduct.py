@@ -34,7 +34,6 @@ TRACES = {
     "Keepa garbled": "does not have Keepa's form",
     "elasticsearch killed": "not delivering relay=elasticsearch",
     "kafka killed": "not delivering relay=kafka",
-    "notifier refusing": "not delivering relay=notify",
 }
 """What the daemon says of faults, sooner or later."""
 OFTEN = 3  # a fault that happened so often can't have met with nothing each time

@@ -68,6 +68,7 @@ every = "1h"
 [[bestsellers]]
 domain = "DE"
 category = 340843031
+every = "6h"
 [[alerts]]
 name = "drop"
 what = "drop"
@@ -297,7 +298,8 @@ class Stage:
         rss_mb = int(status.partition("VmRSS:")[2].split()[0]) / 1000
         fds = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         with (self.home / "samples.jsonl").open("a") as file:
-            file.write(json.dumps({"pid": pid, "rss_mb": rss_mb, "fds": fds}) + "\n")
+            load = os.getloadavg()[0] / (os.cpu_count() or 1)
+            file.write(json.dumps({"pid": pid, "rss_mb": rss_mb, "fds": fds, "load": load}) + "\n")
 
     def said(self, words: str) -> int:
         """Return how often the daemons have said something in their log."""

@@ -146,6 +146,7 @@ def samples(minutes: float = 10, leaked_mb: float = 0, leaked_fds: float = 0) ->
     return [
         {
             "pid": 1,
+            "load": 0.8,
             "rss_mb": 90 + number % 7 + leaked_mb * number / 120,
             "fds": 20 + number % 5 + int(leaked_fds * number / 120),
         }
@@ -450,6 +451,15 @@ def test_a_fault_that_needs_root_may_be_left_out(books: Books) -> None:
 
     assert "without disk filled" in account.found
     assert not account.faults
+
+
+def test_on_a_busy_machine_a_call_is_longer_under_way(books: Books) -> None:
+    """With three processes for each processor it may be three times as long."""
+    lose_answer(books)
+    books.samples[-1]["load"] = 3.0
+    books.events.append(interruption(FIRST_MS + 60_000 + 5 * 1000 * 720))
+
+    assert failed(books) == {}
 
 
 def test_a_kill_excuses_no_more_answers_than_calls_can_be_under_way(books: Books) -> None:
