@@ -24,10 +24,11 @@ import click
 import httpx
 import pytest
 import trio
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 import pricecheck.cli
 from pricecheck import status
+from pricecheck.records import TOPICS
 from tests.daemons import KEY, House, Service, free_port, until
 from tests.deliver.conftest import Serve, serve_http  # noqa: F401  # the fixture
 
@@ -193,10 +194,13 @@ async def test_no_secret_shows_where_nothing_can_be_reached(
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-async def test_no_command_shows_a_secret(scene: Scene, service: Service) -> None:
+async def test_no_command_and_no_message_of_kafkas_shows_a_secret(
+    scene: Scene, service: Service, kafka_that_knows_no_passwords: str
+) -> None:
     """Of all there are, with the daemon running, with Keepa and with a server that repeats all."""
+    brokers = kafka_that_knows_no_passwords
     await service.serve(key=KEY, refill_rate=100_000)
-    scene.configure(service.url)
+    scene.configure(service.url, more=f'[kafka]\nbrokers = ["{brokers}"]\n')
     shown: dict[str, bytes] = {}
     with scene.house.start(**scene.environ) as daemon:
         await until(lambda: scene.search.got and b"B0" in scene.search.got[-1])
@@ -204,6 +208,7 @@ async def test_no_command_shows_a_secret(scene: Scene, service: Service) -> None
             shown[command] = await output(scene, command, arguments)
         bugs = {"CRASHES": "products", "PLANTED": "KEEPA_API_KEY"}  # no more is known to it
         bug = await output(scene, "check", COMMANDS["check"], **bugs)
+        messages = await trio.to_thread.run_sync(consumed, brokers)
         scene.configure(scene.urls["keepa"])
         scene.search.refusals = [403] * 99
         for command, arguments in COMMANDS.items():
@@ -211,7 +216,8 @@ async def test_no_command_shows_a_secret(scene: Scene, service: Service) -> None
         assert await daemon.ends(signal.SIGTERM) == 0
 
     assert b"a bug: ***" in bug
-    shown |= {"check, with a bug": bug, "files": read(*others(scene.house))}
+    assert ASINS[0].encode() in messages
+    shown |= {"check, with a bug": bug, "files": read(*others(scene.house)), "kafka": messages}
     assert {name: leaks for name, text in shown.items() if (leaks := leaked(text))} == {}
 
 
@@ -259,8 +265,10 @@ def notified(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def kafka_that_knows_no_passwords() -> Iterator[str]:
-    """The address of librdkafka's mock broker, which fails at the greeting."""
+    """The address of librdkafka's mock broker, with our topics."""
     cluster = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
+    for topic in TOPICS.values():
+        cluster.list_topics(topic, timeout=10)  # which makes it
     (broker,) = cluster.list_topics(timeout=10).brokers.values()
     yield f"{broker.host}:{broker.port}"
     del cluster
@@ -294,6 +302,23 @@ def datagrams(listening: socket.socket) -> Iterator[bytes]:
     with suppress(BlockingIOError):
         while True:
             yield listening.recv(65_536)
+
+
+def consumed(brokers: str) -> bytes:
+    """Return all of our messages that the brokers have, with keys and headers."""
+    consumer = Consumer(
+        {"bootstrap.servers": brokers, "group.id": "test", "auto.offset.reset": "earliest"}
+    )
+    there = consumer.list_topics(timeout=10).topics
+    consumer.assign(
+        [TopicPartition(one, n, 0) for one in TOPICS.values() for n in there[one].partitions]
+    )
+    found: list[bytes] = []
+    while message := consumer.poll(5.0 if not found else 1.0):
+        for part in (message.value(), message.key(), repr(message.headers())):
+            found.append(part.encode() if isinstance(part, str) else part or b"")
+    consumer.close()
+    return b"\n".join(found)
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
