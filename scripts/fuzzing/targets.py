@@ -47,29 +47,12 @@ _ASIN: Final = "B0D8W1YVBX"
 @contextmanager
 def file_targets(folder: Path) -> Iterator[list[Target]]:
     """Yield the targets that need no daemon; files and a socket are made in the folder."""
-    answers = tuple(word.encode() for word in (_ASIN, '"products":[', '"asin":', "null", "[", "{"))
-    cells = tuple(
-        word.encode() for word in (*COLUMNS, _ASIN, "3446268000", "DE", "12,5", "1h", ";")
-    )
-    addresses = (
-        b"https://",
-        b"amazon.",
-        b"/dp/",
-        b"%2F",
-        b"#!product/3-",
-        b"978",
-        b"X",
-        b"[",
-        b"@",
-    )
-    keys = tuple(
-        f"\n{key}".encode()
-        for key in (
-            *(f"[{name}]" for name in Config.__struct_fields__),
-            'every = "6h"',
-            'name = "a"',
-        )
-    )
+    answers = _words(_ASIN, '"products":[', '"asin":', "null", "[", "{")
+    cells = _words(*COLUMNS, _ASIN, "3446268000", "DE", "12,5", "1h", ";", ",", "\t", "sep=")
+    addresses = _words("https://", "amazon.", "/dp/", "%2F", "#!product/3-", "978", "X", "[", "@")
+    tables = (f"\n[{name}]\n" for name in Config.__struct_fields__)
+    keys = _words(*tables, '\nevery = "6h"', '\nname = "a"', "[[", "]]", "'")
+    links = _words("json://", "phone=", ",", " ", "\n#")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(folder / status.SOCKET_NAME))
     listening.listen()
@@ -77,16 +60,11 @@ def file_targets(folder: Path) -> Iterator[list[Target]]:
         Target("wire", judge_answer, (wire, errors), answers, is_json=True),
         Target("digest", judge_digest, (digest, products), answers, is_json=True),
         Target("watchlist", _on_file(folder, judge_watchlist), (watchlist, watchfile), cells),
-        Target(
-            "importing",
-            _on_file(folder, judge_list),
-            (importing, identify, extras),
-            (*cells, *addresses),
-        ),
+        Target("importing", _on_file(folder, judge_list), (importing, extras), cells + addresses),
         Target("identify", judge_name, (identify,), addresses),
         Target("config", _on_file(folder, judge_config), (loading, checks, durations), keys),
-        Target("services", judge_services, (), (b"json://", b"phone=", b",", b" ", b"\n#")),
-        Target("told", _asked(folder, listening), (status,), (b'"shape":', b"\n"), is_json=True),
+        Target("services", judge_services, words=links),
+        Target("told", _asked(folder, listening), (status,), is_json=True),
     ]
     listening.close()
 
