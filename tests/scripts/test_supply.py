@@ -58,7 +58,7 @@ def audit(tmp_path: Path) -> Iterator[Audit]:
         )
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield run
         server.shutdown()
