@@ -6,7 +6,7 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --group build pyproject.toml
 
-.PHONY: help run test test-services test-systemd test-long soak fuzz check bench bench-planner \
+.PHONY: help run test test-services test-systemd test-long soak fuzz mutants check bench bench-planner \
 	lock audit sbom install uninstall deb clean for-run for-dev for-bench
 
 help: ## List the targets
@@ -38,6 +38,9 @@ check: for-dev ## Lint, check the format and the types
 	@$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	@$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
 	@$(BIN)/mypy pricecheck tests $(PYTHON_SCRIPTS)
+
+mutants: for-bench ## Break what all rests on in every small way, and see a test fail
+	@$(BIN)/python scripts/mutants
 
 bench: for-bench ## Measure speed and memory
 	@$(BIN)/python scripts/bench

@@ -121,8 +121,8 @@ class Bucket:
         self._ledger = _Ledger()
         # The server's count at an instant of our own monotonic clock; None until told.
         self._envelope: Envelope | None = None
-        self._level = 0.0
-        self._next_tick = 0.0
+        self._level: float
+        self._next_tick: float
 
     @property
     def uncertain(self) -> bool:
@@ -269,7 +269,7 @@ class Bucket:
         if self._envelope is None:
             return 0.0
         since_tick = now - self._next_tick
-        ticks = 0 if since_tick < 0 else 1 + int(since_tick // 60.0)
+        ticks = max(0, 1 + int(since_tick // 60.0))
         return min(self._level + ticks * self._envelope.effective_rate, self.capacity)
 
     def _until_tick(self, now: float) -> float:
@@ -354,6 +354,6 @@ def _is_other_clock(one: Envelope, other: Envelope) -> bool:
 def _carried(envelope: Envelope, until_ms: int) -> float:
     """Return what the count of an envelope should have become at a later server time."""
     since_tick = until_ms - envelope.timestamp_ms - envelope.refill_in_ms
-    ticks = 0 if since_tick < 0 else 1 + since_tick // _MINUTE_MS
+    ticks = max(0, 1 + since_tick // _MINUTE_MS)
     capacity = max(envelope.refill_rate * CAPACITY_MINUTES, envelope.tokens_left)
     return min(envelope.tokens_left + ticks * envelope.effective_rate, capacity)

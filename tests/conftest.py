@@ -17,7 +17,8 @@ from pricecheck import logs
 from .daemons import House, Service
 
 settings.register_profile("pricecheck", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("pricecheck")
+settings.register_profile("mutants", deadline=None, derandomize=True, max_examples=15)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pricecheck"))
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricecheck.bucket import Bucket, NoRefillError, TooExpensiveError
+from pricecheck.bucket import Bucket, NoRefillError, Reservation, TooExpensiveError
 from pricecheck.keepa.wire import Envelope
 
 SLACK_S = 0.1  # how much later than announced a refill is counted on
@@ -115,7 +117,9 @@ async def test_a_cost_above_the_capacity_is_refused(autojump_clock: trio.abc.Clo
     """100 products at 15 tokens never fit 1,200 tokens: an error at once, no wait for ever."""
     bucket = make_bucket(Server(rate=20))
 
-    with pytest.raises(TooExpensiveError) as refused:
+    with pytest.raises(
+        TooExpensiveError, match="1500 tokens is above the limit of 1200"
+    ) as refused:
         await bucket.take(1500)
 
     assert refused.value.limit == 1200
@@ -459,3 +463,274 @@ async def test_whoever_waits_is_told_anew_when_the_wait_grows(
     assert before == pytest.approx(10 * 60, abs=1)
     assert max(told) == pytest.approx(40 * 60, abs=1)
     assert trio.current_time() == pytest.approx(40 * 60, abs=1)
+
+
+async def test_status_tells_what_the_bucket_knows(autojump_clock: trio.abc.Clock) -> None:
+    """Nothing before the first answer; then the count, its refills, who waits, and the costs."""
+    bucket = make_bucket()
+    before = bucket.state()
+    reduced = Envelope(
+        tokens_left=30, refill_in_ms=20_000, refill_rate=20, token_flow_reduction=5.0
+    )
+    bucket.confirm(reduced)
+    await bucket.take(10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bucket.take, 100)
+        await trio.testing.wait_all_tasks_blocked()
+        after = bucket.state()
+        nursery.cancel_scope.cancel()
+
+    assert (before.tokens, before.capacity, before.refill_rate, before.refill_in_s) == (None,) * 4
+    assert (after.tokens, after.capacity, after.refill_rate) == (20, 1_200, 15.0)
+    assert after.refill_in_s == round(20 + SLACK_S, 1)
+    assert (after.reserved, after.waiting, after.foreign_per_hour) == (10, 1, 0)
+    assert before.costs == after.costs == {"product": 1, "deal": 5}
+
+
+async def test_a_call_is_never_estimated_below_a_token(autojump_clock: trio.abc.Clock) -> None:
+    """Whatever was learned: a call that is thought to be free would pass any bucket."""
+    bucket = Bucket(max_call_cost=100, costs={"product": 0.3})
+
+    assert [bucket.estimate("product", units) for units in (1, 3, 4, 10)] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("units", "consumed"), [(0, 5), (-1, 5), (1, -1)])
+async def test_an_answer_that_makes_no_sense_teaches_nothing(
+    units: int, consumed: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """No units, or tokens given back."""
+    bucket = make_bucket()
+
+    bucket.learn("deal", units, consumed)
+
+    assert bucket.state().costs["deal"] == 5
+
+
+async def test_a_free_call_is_learned_from(autojump_clock: trio.abc.Clock) -> None:
+    """What Keepa has in its cache may cost nothing."""
+    bucket = make_bucket()
+
+    bucket.learn("deal", 1, 0)
+
+    assert bucket.state().costs["deal"] == 4
+
+
+async def test_first_guesses_give_way_to_what_was_learned(autojump_clock: trio.abc.Clock) -> None:
+    """A config that is reloaded brings costs of new operations only."""
+    bucket = make_bucket()
+    bucket.learn("deal", 1, 7)
+
+    bucket.expect({"deal": 5, "bestsellers": 50})
+
+    assert bucket.state().costs == {"product": 1, "deal": 7, "bestsellers": 50}
+
+
+async def test_doubts_add_up(autojump_clock: trio.abc.Clock) -> None:
+    """Each call whose answer never came may have cost all that was reserved for it."""
+    bucket = make_bucket(Server(tokens=100))
+    for cost in (10, 20):
+        with await bucket.take(cost):
+            pass
+
+    assert (bucket.doubted, bucket.available()) == (30, 70)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "cost", "seconds"),
+    [
+        (None, 1, 60.0),
+        (Envelope(tokens_left=10, refill_rate=20, refill_in_ms=5_000), 10, 0.0),
+        (Envelope(tokens_left=10, refill_rate=20, refill_in_ms=5_000), 11, 5 + SLACK_S),
+        (Envelope(tokens_left=10, refill_rate=20, refill_in_ms=5_000), 30, 5 + SLACK_S),
+        (Envelope(tokens_left=10, refill_rate=20, refill_in_ms=5_000), 31, 65 + SLACK_S),
+        (Envelope(tokens_left=10, refill_rate=1, refill_in_ms=5_000), 12, 65 + SLACK_S),
+        (
+            Envelope(tokens_left=0, refill_rate=5, token_flow_reduction=5.0, refill_in_ms=5_000),
+            1,
+            60.0,
+        ),
+    ],
+)
+async def test_a_wait_is_as_long_as_the_refills_take(
+    envelope: Envelope | None, cost: int, seconds: float, autojump_clock: trio.abc.Clock
+) -> None:
+    """To the tick; a minute where none is known."""
+    bucket = make_bucket()
+    if envelope is not None:
+        bucket.confirm(envelope)
+
+    assert bucket.wait_s(cost) == pytest.approx(seconds)
+
+
+async def test_a_new_bucket_knows_that_it_knows_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """Until /token has answered, no count is to be believed; nothing is in doubt."""
+    bucket = make_bucket()
+    uncertain = bucket.uncertain, bucket.doubted
+    bucket.confirm(Envelope(tokens_left=5, refill_rate=20))
+
+    assert uncertain == (True, 0)
+    assert not bucket.uncertain
+
+
+@pytest.mark.parametrize(("earlier_s", "order"), [(110, "urgent other"), (130, "other urgent")])
+async def test_a_priority_is_worth_two_minutes(
+    earlier_s: int, order: str, autojump_clock: trio.abc.Clock
+) -> None:
+    """Who came longer ago than that goes first all the same; without a priority one is urgent."""
+    bucket = make_bucket(Server(tokens=0, rate=1))
+    served = []
+
+    async def wait(name: str, taken: Awaitable[Reservation]) -> None:
+        await taken
+        served.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "other", bucket.take(5, 1))
+        await trio.sleep(earlier_s)
+        nursery.start_soon(wait, "urgent", bucket.take(5))
+
+    assert served == order.split()
+
+
+async def test_who_comes_in_the_same_moment_goes_in_turn(autojump_clock: trio.abc.Clock) -> None:
+    """First come, first served, on a clock that stands still."""
+    bucket = make_bucket(Server(tokens=0, rate=1))
+    served = []
+
+    async def take(number: int) -> None:
+        await bucket.take(1)
+        served.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(take, number)
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert served == [0, 1, 2, 3, 4]
+
+
+async def test_a_bare_429_body_is_the_newest_count(autojump_clock: trio.abc.Clock) -> None:
+    """It says how few are left, keeps rate and reduction, and older answers do not undo it."""
+    bucket = make_bucket()
+    known = Envelope(timestamp_ms=50_000, tokens_left=40, refill_rate=20, token_flow_reduction=5.0)
+    bucket.confirm(known)
+
+    bucket.observe(Envelope(tokens_left=-3, refill_in_ms=1_000))
+    bare = bucket.state()
+    bucket.observe(msgspec.structs.replace(known, timestamp_ms=49_000, tokens_left=60))
+
+    assert (bare.tokens, bare.refill_rate) == (-3, 15.0)
+    assert bucket.available() == -3
+
+
+@pytest.mark.parametrize("first", [80, 90])
+async def test_of_two_counts_of_one_moment_the_lower_stands(
+    first: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """In whichever order they come."""
+    bucket = make_bucket()
+    for left in (first, 170 - first):
+        bucket.confirm(Envelope(timestamp_ms=5, tokens_left=left, refill_rate=20))
+
+    assert bucket.available() == 80
+
+
+@pytest.mark.parametrize(
+    ("at_s", "refill_in_s"), [(59.5, 0.6), (60.1, 60.0), (61.1, 59.0), (130.1, 50.0)]
+)
+async def test_refills_come_by_the_minute_without_news(
+    at_s: float, refill_in_s: float, mock_clock: trio.testing.MockClock
+) -> None:
+    """Each a minute after the one before; at a refill it is a minute to the next."""
+    bucket = make_bucket()
+    bucket.confirm(Envelope(tokens_left=5, refill_in_ms=60_000, refill_rate=20))
+
+    mock_clock.jump(at_s)
+
+    assert bucket.state().refill_in_s == pytest.approx(refill_in_s)
+
+
+class TestForeign:
+    """What the server's count lost beyond our calls, to the token."""
+
+    def answer(self, at_s: float, left: int, consumed: int = 0) -> Envelope:
+        return Envelope(
+            timestamp_ms=1_800_000_000_000 + int(at_s * 1000),
+            tokens_left=left,
+            refill_in_ms=60_000 - int(at_s * 1000) % 60_000,
+            refill_rate=20,
+            tokens_consumed=consumed,
+        )
+
+    @pytest.mark.parametrize(
+        ("answers", "foreign"),
+        [
+            ([(0, 100, 0), (1, 89, 10)], 1),
+            ([(0, 100, 0), (330, 193, 0)], 7),  # five refills later
+            ([(0, 100, 0), (3, 80, 10), (2, 90, 10)], 0),  # the second was overtaken
+            ([(0, 100, 0), (2, 90, 10), (2, 80, 10), (3, 60, 10)], 10),  # two in one moment
+        ],
+    )
+    async def test_it_is_told_to_the_token(
+        self, answers: list[tuple[float, int, int]], foreign: int, autojump_clock: trio.abc.Clock
+    ) -> None:
+        """Refills and calls that overtake each other are ours."""
+        bucket = make_bucket()
+        for one in answers:
+            bucket.observe(self.answer(*one))
+
+        assert bucket.state().foreign_per_hour == foreign
+
+    async def test_a_first_answer_without_a_time_is_nothing_to_compare_with(
+        self, autojump_clock: trio.abc.Clock
+    ) -> None:
+        """As a bare 429 body: nobody knows how long ago it was written."""
+        bucket = make_bucket()
+        bucket.observe(Envelope(tokens_left=50, refill_in_ms=1_000))
+        bucket.observe(self.answer(0, 10))
+
+        assert bucket.state().foreign_per_hour == 0
+
+    async def test_all_doubted_calls_are_ours_once(self, autojump_clock: trio.abc.Clock) -> None:
+        """What two lost calls cost is no foreign use, and explains no later one."""
+        bucket = make_bucket()
+        bucket.confirm(self.answer(0, 100))
+        for _ in range(2):
+            with await bucket.take(10):
+                pass
+        bucket.confirm(self.answer(1, 80))
+        ours = bucket.state().foreign_per_hour
+        bucket.confirm(self.answer(2, 79))
+
+        assert (ours, bucket.state().foreign_per_hour) == (0, 1)
+
+
+async def test_one_token_a_minute_is_waited_for(autojump_clock: trio.abc.Clock) -> None:
+    """Slow is not never."""
+    bucket = make_bucket(Server(tokens=0, rate=1))
+
+    await bucket.take(2)
+
+    assert trio.current_time() == pytest.approx(120 + SLACK_S, abs=0.01)
+
+
+async def test_who_is_behind_in_the_queue_makes_nobody_wait_longer(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """What a caller is told counts those before it, even of the same moment, and itself."""
+    bucket = make_bucket()
+    bucket.confirm(Envelope(tokens_left=0, refill_rate=1, refill_in_ms=60_000))
+    first: list[float] = []
+    second: list[float] = []
+
+    async with trio.open_nursery() as nursery:
+        for cost, told in ((5, first), (50, second)):
+            nursery.start_soon(bucket.take, cost, 0, told.append)
+            await trio.testing.wait_all_tasks_blocked()
+        bucket.confirm(Envelope(tokens_left=0, refill_rate=1, refill_in_ms=60_000))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert first == pytest.approx([300 + SLACK_S] * 2)
+    assert second == pytest.approx([3_300 + SLACK_S] * 2)
