@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pricecheck.extras import PLAIN, Extras
-from pricecheck.planner import Batch, Planner, Purse, next_due
+from pricecheck.planner import Batch, Planner, Purse, fitting, next_due
 from pricecheck.watchlist import Watch
 
 OFFERS = Extras(offers=20)
@@ -64,7 +64,10 @@ def test_due_times_lie_on_a_lattice(watch: Watch, after: int) -> None:
 
 def test_due_times_are_the_same_in_every_process() -> None:
     """The phase depends on the name only, so that a restart does not move the plan."""
+    due = next_due(make_watch(1, every_s=21_601), NOW)
+
     assert next_due(make_watch(1), NOW) == 1_800_016_080_000
+    assert isinstance(due, int)
 
 
 @pytest.mark.parametrize("every_s", [7, SIX_HOURS_S, 14 * 86_400])
@@ -293,6 +296,36 @@ def test_a_clock_set_back_puts_nothing_off() -> None:
 
     picked = [watch for batch in drain(planner, NOW + EVERY) for watch in batch.watches]
     assert sorted(watch.asin for watch in picked) == [watch.asin for watch in watches]
+
+
+def test_a_clock_set_back_keeps_new_products_new() -> None:
+    """What was never checked is still asked for by itself."""
+    planner = Planner([make_watch(1), make_watch(2)], {})
+    planner.pick(NOW, 1)
+
+    batch = planner.pick(NOW - 365 * 24 * HOUR, 1)
+
+    assert batch is not None
+    assert batch.first is True
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "products"),
+    [(0, 1, 1), (0.5, 1, 1), (1.9, 1, 1), (2, 1, 2), (0.3, 0.1, 3), (100, 8, 12)],
+)
+def test_a_batch_costs_no_more_than_the_tokens(tokens: float, cost: float, products: int) -> None:
+    """But one product is always asked for; a rounding error costs none."""
+    assert fitting(tokens, cost) == products
+
+
+def test_what_asks_for_something_of_unknown_cost_is_taken_to_cost_a_token() -> None:
+    """Until the bucket has told."""
+    planner = Planner([make_watch(number) for number in range(5)], {})
+
+    batch = planner.pick(NOW, 100, tokens=3)
+
+    assert batch is not None
+    assert len(batch.watches) == 3
 
 
 def test_a_clock_slewed_back_repeats_nothing() -> None:
