@@ -6,23 +6,22 @@ Nothing of the package is used here, as in the accountant's other half.
 from __future__ import annotations
 
 from collections import Counter
-from statistics import quantiles
+from itertools import pairwise
+from statistics import median, quantiles
 
 from scripts.soaking.books import Account, Books
 
 SETTLED_S = 300
 """So long a process must have lived for its memory to be judged as settled."""
 
-MEMORY_MB = 3.0
-"""Settled memory is flat when its floor grew by no more than this from the middle to the last third
-of a life. It moved by 1 MB in lives that provably held on to nothing more; in the ten minutes after
-the last kill of the ten days, a leak of 350 bytes a price comes to more."""
+MEMORY_MB, YOUNG_MEMORY_MB = 1.0, 5.0
+"""Memory is flat when it typically grew by no more than this from one sixth of a life to the next,
+the first third left out; the second figure is for a process that has not settled. It is 0.2 MB in
+lives that provably held on to nothing more. In the ten minutes after the last kill of the ten days,
+a leak of 250 bytes a price comes to more."""
 
-YOUNG_MEMORY_MB = 15.0
-"""The same for a process that has not settled yet."""
-
-FILES, YOUNG_FILES = 3, 20
-"""The same of file descriptors. Their floor moves by one or two."""
+FILES, YOUNG_FILES = 1, 5
+"""The same of file descriptors."""
 
 TRACES = {
     "disk filled": "database or disk is full",
@@ -73,26 +72,23 @@ def files(books: Books) -> Account:
 
 
 def _flat(books: Books, name: str, figure: str, settled: float, young: float) -> Account:
-    seconds, (first, middle, last) = _longest_life(books, figure)
-    most = middle + (settled if seconds >= SETTLED_S else young)
-    faults = [f"{last:.1f} are more than {most:.1f}"] if last > most else []
-    found = f"{first:.1f}, {middle:.1f}, {last:.1f} in the thirds of {seconds / 60:.1f} minutes"
-    return Account(name, found, faults)
+    """Judge by the longest life of a daemon; a leak grows in all of it, a step is none.
 
-
-def _longest_life(books: Books, figure: str) -> tuple[float, list[float]]:
-    """Return how many seconds the daemon lived at best, and a figure's floor in each third of that.
-
-    The floor is the lowest tenth: work that comes and goes is above it, a leak lifts it.
+    The floor of a part is its lowest tenth: work that comes and goes is above it.
     """
     lives = Counter(sample["pid"] for sample in books.samples)
     [(longest, count)] = lives.most_common(1) or [(None, 0)]
     values = [sample[figure] for sample in books.samples if sample["pid"] == longest]
-    third = count // 3
-    if third < 2:
-        return 0, [0.0, 0.0, float("inf")]
-    thirds = (values[:third], values[third : 2 * third], values[-third:])
-    return count * books.setup.sampled_s, [quantiles(one, n=10)[0] for one in thirds]
+    part = count // 6
+    if part < 2:
+        return Account(name, "nobody knows", [f"only {count} samples"])
+    floors = [quantiles(values[at * part :][:part], n=10)[0] for at in range(6)]
+    growth = median(after - before for before, after in pairwise(floors[2:]))
+    seconds = count * books.setup.sampled_s
+    most = settled if seconds >= SETTLED_S else young
+    found = f"{', '.join(f'{floor:.0f}' for floor in floors)} in sixths of {seconds / 60:.1f} min"
+    faults = [f"{growth:+.1f} a sixth is more than {most:+.1f}"] if growth > most else []
+    return Account(name, found, faults)
 
 
 def unbroken(books: Books) -> Account:
