@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from pricecheck import logs
-from pricecheck.logs import kv, redact, redacted, setup
+from pricecheck.logs import excerpt, kv, redact, redacted, setup
 
 SECRET = "tr0ub4dor/&3 +'ü\""
 
@@ -220,6 +220,17 @@ def test_a_secret_within_a_secret_leaves_nothing_to_see() -> None:
     redact("abcdef")
 
     assert redacted("abcdef abc") == "*** ***"
+
+
+@pytest.mark.parametrize("before", [0, 75, 95, 100, 10_000_000])
+def test_an_excerpt_ends_in_no_half_of_a_secret(before: int) -> None:
+    """Wherever in a text the secret stands, and however long that is."""
+    redact(SECRET)
+
+    shown = excerpt("-" * before + SECRET, 100)
+
+    assert set(shown) <= {"-", "*"}
+    assert len(shown) == min(before + 3, 100)
 
 
 def test_an_empty_secret_hides_nothing() -> None:

@@ -12,7 +12,7 @@ from elasticsearch import ApiError
 
 from pricecheck import config
 from pricecheck.deliver.sink import Receipt, SinkAwayError, SinkBusyError, SinkError
-from pricecheck.logs import redacted
+from pricecheck.logs import excerpt, redacted
 
 OLDEST_MAJOR: Final = 8
 NEWEST_MAJOR: Final = 9
@@ -54,7 +54,7 @@ def read_items(answer: Any, count: int) -> Receipt:
 
 def no_bulk_answer(answer: Any) -> SinkBusyError:
     """Say that somebody else answered, such as a proxy; of the records that says nothing."""
-    said = redacted(str(answer))[:200]
+    said = excerpt(str(answer), 200)
     return SinkBusyError(f"what answers a bulk request is not Elasticsearch: {said}")
 
 
@@ -62,7 +62,7 @@ def reason_of(answer: Any) -> str:
     """Return Elasticsearch's own words for an error, without secrets."""
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     if not isinstance(error, dict):
-        return redacted(str(error))[:500]
+        return excerpt(str(error), 500)
     words = f"{error.get('type')}: {error.get('reason')}"
     cause = error.get("caused_by", {}).get("reason")
     return redacted(f"{words} ({cause})" if cause else words)

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pricecheck.errors import PricecheckError
 from pricecheck.keepa.wire import Envelope, Fault
-from pricecheck.logs import redacted
+from pricecheck.logs import excerpt, redacted
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -160,7 +160,7 @@ def _words(fault: Fault | None) -> str:
     words = f" {fault.type}" if fault.type else ""
     words += f": {fault.message}" if fault.message else ""
     words += f" ({fault.details})" if fault.details else ""
-    return redacted(words)[:_MOST_SAID]  # in this order: half a secret would not be recognised
+    return excerpt(words, _MOST_SAID)
 
 
 _REJECTED = (RejectedError, "the request itself is refused; see the message")
