@@ -16,6 +16,7 @@ from pricecheck.supervisor import (
     STUCK_AFTER_S,
     Heartbeat,
     RestartPolicy,
+    Run,
     Supervisor,
 )
 
@@ -551,3 +552,103 @@ async def test_each_change_of_state_is_announced(
     await trio.sleep(101.5)
 
     assert seen == ["running", "waiting", "running", "stuck", "backing off"]
+
+
+async def test_a_task_that_has_not_begun_yet_is_shown_like_one_that_has(
+    supervisor: Supervisor, autojump_clock: MockClock
+) -> None:
+    """Status may be asked for in that moment."""
+    supervisor.start("t", forever, stall_after=60)
+
+    assert only(supervisor) == TaskStatus(
+        name="t",
+        state="running",
+        why="",
+        restarts=0,
+        stalls=0,
+        last_error=None,
+        since=0,
+        last_beat=None,
+        next_start=None,
+    )
+
+
+async def test_the_next_start_is_told_to_the_end(
+    supervisor: Supervisor, mock_clock: MockClock
+) -> None:
+    """In seconds from now, and never less than none."""
+    supervisor.start("t", crash, stall_after=60)
+    await wait_all_tasks_blocked()
+
+    told = []
+    for seconds in (0.75, 0.25):
+        mock_clock.jump(seconds)
+        told.append(only(supervisor).next_start)
+
+    assert told == [0.25, 0.0]
+
+
+async def fail(heartbeat: Heartbeat) -> None:
+    """Fail in a way that has a remedy."""
+    raise StoreError("the disk is full", remedy="make room")
+
+
+async def return_early(heartbeat: Heartbeat) -> None:
+    """Have nothing to do."""
+
+
+async def wait_in_vain(heartbeat: Heartbeat) -> None:
+    """Declare a wait, and outlive it."""
+    heartbeat.expect(trio.current_time() + 5, "tokens")
+    await trio.sleep_forever()
+
+
+async def hang(heartbeat: Heartbeat) -> None:
+    """Not even end when cancelled."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep(1_000)
+
+
+@pytest.mark.parametrize(
+    ("run", "event", "fields"),
+    [
+        (crash, "task crashed", {}),
+        (fail, "task failed", {"error": "the disk is full", "remedy": "make room"}),
+        (return_early, "task returned early", {}),
+        (wait_in_vain, "task stalled", {"wait": "tokens"}),
+        (forever, "task stalled", {"wait": None}),
+    ],
+)
+async def test_each_end_is_logged_with_who_how_often_and_when_again(
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    run: Run,
+    event: str,
+    fields: dict[str, object],
+) -> None:
+    """What an operator reads in the journal."""
+    supervisor = Supervisor(nursery, random=LongestWait())
+
+    supervisor.start("deals", run, RestartPolicy(first_s=1.25), stall_after=10)
+    await trio.sleep(15.5)
+
+    first = next(record for record in caplog.records if record.name.endswith("supervisor"))
+    about = {"task": "deals", "restarts": 1, "restart_in_s": 1.2}
+    assert first.getMessage() == event
+    assert first.__dict__["fields"] == about | fields
+
+
+async def test_a_task_that_cannot_be_ended_is_logged_by_name(
+    supervisor: Supervisor, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With how long it has outlived its cancel."""
+    supervisor.start("deals", hang, stall_after=10)
+    await trio.sleep(10 + STUCK_AFTER_S + 1)
+
+    (told,) = caplog.records
+    assert told.getMessage() == "task stuck"
+    assert told.__dict__["fields"] == {
+        "task": "deals",
+        "error": f"still running {STUCK_AFTER_S:g} s after its cancel",
+    }

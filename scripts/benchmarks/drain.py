@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from pricecheck.config import Elasticsearch, Kafka, Names
+from pricecheck.daemon import _give_memory_back
 from pricecheck.deliver.elasticsearch import ElasticsearchSink
 from pricecheck.deliver.kafka import KafkaSink
 from pricecheck.deliver.relay import Relay
@@ -119,6 +120,7 @@ async def drain_both(outbox: Outbox, elasticsearch: str, kafka: str) -> None:
 def main() -> None:
     """Drain the outbox that is named, and tell what it took."""
     path, elasticsearch, kafka = sys.argv[1:]
+    _give_memory_back()  # as the daemon does
     with closing(Outbox.open(Path(path))) as outbox:
         trio.run(drain_both, outbox, elasticsearch, kafka)
     print(_peak_mb())
