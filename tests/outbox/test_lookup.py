@@ -61,3 +61,14 @@ def test_latest_of_a_kind_are_newest_first(outbox: Outbox) -> None:
     assert lookup.latest(outbox, "deal", limit=2) == [b"4", b"3"]
     assert lookup.latest(outbox, "deal", limit=9, domain="DE") == [b"4", b"2"]
     assert lookup.latest(outbox, "bestseller", limit=9) == []
+
+
+def test_latest_list_is_the_newest_of_its_category(outbox: Outbox) -> None:
+    """Of that marketplace; None where no list was ever stored."""
+    for id_ in ("DE:12:2026-01-02", "DE:12:2026-01-01", "DE:123:2026-02-01", "UK:12:2026-03-01"):
+        put(outbox, Record("bestseller", id_, "12", id_.encode()))
+    put(outbox, Record("price", "FR:12:2026-01-01", "12", b"no list"))
+
+    assert lookup.latest_list(outbox, "DE", "12") == b"DE:12:2026-01-02"
+    assert lookup.latest_list(outbox, "UK", "12") == b"UK:12:2026-03-01"
+    assert lookup.latest_list(outbox, "FR", "12") is None
