@@ -101,11 +101,7 @@ async def _revoke_key(stage: Stage, fault: Fault) -> None:
 
 async def _cut_network(stage: Stage, fault: Fault) -> None:
     assert stage.namespace is not None  # or it would have been skipped
-    begin_ms = stage.now_ms()
-    stage.namespace.cut()
-    await trio.sleep(fault.lasts_s)
-    stage.namespace.heal()
-    stage.interrupt(fault.name, begin_ms)
+    await _interrupt(stage, fault, stage.namespace.cut, stage.namespace.heal)
 
 
 async def _refuse_keepa(stage: Stage, fault: Fault) -> None:
@@ -117,10 +113,16 @@ async def _refuse_keepa(stage: Stage, fault: Fault) -> None:
 
 
 async def _hang_keepa(stage: Stage, fault: Fault) -> None:
+    await _interrupt(stage, fault, stage.wire.hang, stage.wire.flow)
+
+
+async def _interrupt(
+    stage: Stage, fault: Fault, begin: Callable[[], None], end: Callable[[], None]
+) -> None:
     begin_ms = stage.now_ms()
-    stage.wire.hang()
+    begin()
     await trio.sleep(fault.lasts_s)
-    stage.wire.flow()
+    end()
     stage.interrupt(fault.name, begin_ms)
 
 
