@@ -54,7 +54,7 @@ def command(
 
     with stored(settings) as outbox:
         found = _refused(outbox, rule) if refused else _waiting(settings, outbox, rule)
-        undecided = len(outbox.candidates("found", rule=rule))
+        undecided = outbox.candidate_counts(rule)["found"]
     rows = [_row(settings, one) for one in found[:limit]]
     say_simulated(settings)
     if as_json:

@@ -137,7 +137,7 @@ class Discovery:
         """
         rule, outbox = sieve.rule, self._outbox
         while True:
-            taken = len(outbox.candidates("accepted", rule=rule.name)) + len(self._offers(sieve))
+            taken = outbox.candidate_counts(rule.name)["accepted"] + len(self._offers(sieve))
             room = min(self._most, rule.most - taken)
             found = outbox.candidates("found", rule=rule.name, limit=room) if room > 0 else []
             asins = [one.asin for one in found]
@@ -211,7 +211,7 @@ class Discovery:
 
     def _acceptable(self, sieve: Sieve) -> list[Candidate]:
         rule, now_ms = sieve.rule, self._spender.time.now_ms()
-        room = rule.most - len(self._outbox.candidates("accepted", rule=rule.name))
+        room = rule.most - self._outbox.candidate_counts(rule.name)["accepted"]
         return [
             msgspec.structs.replace(one, state="accepted", at_ms=now_ms)
             for one in self._offers(sieve)[: max(room, 0)]

@@ -11,7 +11,7 @@ import logging
 import math
 from functools import partial
 from itertools import count
-from typing import Final, get_args
+from typing import Final
 from zlib import crc32
 
 import msgspec
@@ -25,7 +25,7 @@ from pricecheck.config import DiscoveryRule
 from pricecheck.keepa.client import FinderAnswer, FinderQuery
 from pricecheck.keepa.tables import LEAST_FOUND, MOST_FOUND, finder_price
 from pricecheck.logs import kv
-from pricecheck.outbox import CandidateState, Commit, Outbox
+from pricecheck.outbox import Commit, Outbox
 from pricecheck.supervisor import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,5 @@ def _asins_for(units: int) -> int:
 
 def _standing(outbox: Outbox, rule: DiscoveryRule) -> tuple[int, int]:
     """Return how many more candidates a rule wants, and how many it has of any kind."""
-    states: tuple[CandidateState, ...] = get_args(CandidateState)
-    has = {state: len(outbox.candidates(state, rule=rule.name)) for state in states}
-    wanted = rule.most - has["accepted"] - has["waiting"] - has["found"]
-    return wanted, sum(has.values())
+    has = outbox.candidate_counts(rule.name)
+    return rule.most - has["accepted"] - has["waiting"] - has["found"], has.total()

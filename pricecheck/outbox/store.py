@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,10 @@ FILE_NAME: Final = "outbox.sqlite"
 
 _PAGE_OF_STATES = 10_000  # rows held in memory at once while all products are listed
 _REFUSED_FOR_MS = 30 * 86_400_000  # before a candidate that did not fit is looked at again
+_STANDING = """
+FROM candidates c WHERE rule = coalesce(?1, rule) AND (state IN ('accepted', 'rejected')
+OR NOT EXISTS (SELECT 1 FROM candidates WHERE domain = c.domain AND asin = c.asin
+AND state IN ('accepted', 'rejected')))"""  # a decision stands in the place of all opinions
 _VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds
 
 
@@ -138,13 +143,16 @@ class Outbox:
         One that is decided upon is no longer found, waiting or unfit for any other rule.
         """
         rows = self.rows(
-            "SELECT domain, asin, rule, state, at_ms, body FROM candidates c"
-            " WHERE state = ?1 AND rule = coalesce(?2, rule) AND (?1 IN ('accepted', 'rejected')"
-            " OR NOT EXISTS (SELECT 1 FROM candidates WHERE domain = c.domain AND asin = c.asin"
-            " AND state IN ('accepted', 'rejected'))) ORDER BY number LIMIT ?3",
-            (state, rule, limit),
+            f"SELECT domain, asin, rule, state, at_ms, body {_STANDING}"  # ours
+            " AND state = ?2 ORDER BY number LIMIT ?3",
+            (rule, state, limit),
         )
         return [Candidate(*row) for row in rows]
+
+    def candidate_counts(self, rule: str | None = None) -> Counter[CandidateState]:
+        """Return how many candidates are in each state, as `candidates` has them."""
+        query = f"SELECT state, count(*) {_STANDING} GROUP BY state"  # ours
+        return Counter(dict(self.rows(query, (rule,))))
 
     def learnt(self, domain: str, asins: Sequence[str]) -> list[Candidate]:
         """Return what any rule has learnt of these products, as far as it is not too old."""

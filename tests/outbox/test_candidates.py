@@ -168,3 +168,15 @@ def test_without_an_outbox_that_can_be_read_the_file_is_all(
     with closing(Outbox.open(tmp_path / FILE_NAME)) as migrated:
         migrated.decide([one("accepted", "B000000002")])
     assert len(watched(settings).watches) == 2
+
+
+def test_candidates_are_counted_as_they_are_listed(outbox: Outbox) -> None:
+    """By state, of a rule or of all; a decision counts for no other rule's opinion."""
+    keep(outbox, one("found"), one("waiting", "B000000002"), one("unfit", "B000000002", rule="b"))
+    keep(outbox, one("found", "B000000003", rule="b"), one("found", "B000000004"))
+    outbox.decide([one("accepted", "B000000002")])
+
+    assert outbox.candidate_counts() == {"found": 3, "accepted": 1}
+    assert outbox.candidate_counts("a") == {"found": 2, "accepted": 1}
+    assert outbox.candidate_counts("b") == {"found": 1}
+    assert outbox.candidate_counts("c")["found"] == 0
