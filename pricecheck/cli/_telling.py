@@ -55,7 +55,8 @@ async def _tell_each(
 
     async def tell(sink: NotifySink) -> None:
         try:
-            await sink.tell(message(sink.voice), form, picture=picture(sink.voice))
+            drawn = await trio.to_thread.run_sync(picture, sink.voice)
+            await sink.tell(message(sink.voice), form, picture=drawn)
         except SinkError as error:
             reasons[sink.name] = logs.redacted(error.message)
 

@@ -22,10 +22,11 @@ from pricecheck.records import Alert, Change, with_shipping
 SIZE: Final = (600, 300)
 """Width and height in pixels: a telephone's width, sharp enough for a desk's."""
 
-DAYS: Final = 90
+_DAY_MS: Final = 86_400_000
+
+REACH_MS: Final = 90 * _DAY_MS
 """How far back a chart reaches, if so much is known."""
 
-_DAY_MS: Final = 86_400_000
 _SHORT_DAYS: Final = 4
 _TIMES: Final = 2  # as large as it becomes, while it is drawn
 _LEFT, _TOP, _RIGHT, _BOTTOM = 78, 40, 16, 34  # margins, in pixels
@@ -104,7 +105,7 @@ def example(voice: Voice) -> bytes | None:
 
 
 def _points(alert: Alert, changes: Iterable[Change], now_ms: int) -> list[Point]:
-    begin_ms = now_ms - DAYS * _DAY_MS
+    begin_ms = now_ms - REACH_MS
     steps = [
         (
             _ms(one.changed_at),
@@ -197,9 +198,8 @@ class _Canvas:
         """Write the first and last day below, and one between them."""
         first, last = self._times
         y = (SIZE[1] - _BOTTOM + 10) * _TIMES
-        for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
-            if share == 0.5 and last - first < _SHORT_DAYS * _DAY_MS:
-                continue
+        between = [(0.5, "ma")] if last - first >= _SHORT_DAYS * _DAY_MS else []
+        for share, anchor in ((0.0, "la"), *between, (1.0, "ra")):
             at_ms = first + share * (last - first)
             day = datetime.fromtimestamp(at_ms / 1000).astimezone(voice.zone)
             self._draw.text((self._x(at_ms), y), chart_day(day, voice), _PALE, self._small, anchor)

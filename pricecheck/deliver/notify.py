@@ -53,7 +53,6 @@ _LONG: Final = 12
 """What is as long in an address, and no host's name, is kept out of every log."""
 
 _REASON: Final = 300
-_DAY_MS: Final = 86_400_000
 
 _NAMED: Final = re.compile(
     r"(?:(?P<name>[a-z0-9][a-z0-9_-]{0,30})=)?(?P<url>(?P<scheme>\w+)://\S+)"
@@ -147,6 +146,10 @@ class NotifySink:
         self._time = time
         self._pieces = _hide(service.url)
         self._service = self._open(service)
+        self._kind = str(self._service[0].service_name)
+        self._follows = self._kind in _AFTER_TEXT  # a picture does
+        shown = self._follows or self._kind in _WITH_TEXT
+        self._takes_pictures = shown and bool(self._service[0].attachment_support)
         self._rests_until = -math.inf
         self._plain = False  # the last try, which failed, had a picture
         self._refusals = 0
@@ -161,7 +164,7 @@ class NotifySink:
 
     async def connect(self) -> str:
         """Return what kind of service it is; to ask it anything would ring."""
-        return str(self._service[0].service_name)
+        return self._kind
 
     async def send(self, batch: Sequence[Stored]) -> Receipt:
         """Tell of all alerts of a batch in one message. Raises SinkUnsureError."""
@@ -239,7 +242,7 @@ class NotifySink:
 
         now_ms = self._time.now_ms()
         try:
-            since_ms = now_ms - chart.DAYS * _DAY_MS
+            since_ms = now_ms - chart.REACH_MS
             bodies = lookup.changes(outbox, alert.asin, domain=alert.domain, since_ms=since_ms)
             changes = map(_decode_change, bodies)
             return chart.draw(alert, changes, self.voice, now_ms=now_ms)
@@ -257,15 +260,8 @@ class NotifySink:
             if self._refusals == _REFUSALS:
                 _log.warning("charts are refused: there are no more", extra=kv(to=self.name))
 
-    @property
-    def _takes_pictures(self) -> bool:
-        service = self._service[0]
-        known = str(service.service_name) in _WITH_TEXT | _AFTER_TEXT
-        return known and bool(service.attachment_support)
-
     def _notify(self, told: Message, form: Form, picture: bytes | None) -> str | None:
         """Send, in a thread; return why that failed, or None."""
-        after = str(self._service[0].service_name) in _AFTER_TEXT
         arrived = False
         with _listening() as said:
             try:
@@ -275,10 +271,10 @@ class NotifySink:
                         body=told.body,
                         title=told.title,
                         body_format=form,
-                        attach=None if after else attach,
+                        attach=None if self._follows else attach,
                     )
                 )
-                if arrived and after and attach:
+                if arrived and self._follows and attach:
                     self._service.notify(body="", attach=attach)
             except Exception as error:  # noqa: BLE001  # a hundred services' code, each its own
                 said.append(f"{type(error).__name__}: {error}")
