@@ -139,6 +139,15 @@ def test_old_candidates_go_with_old_records(outbox: Outbox) -> None:
     assert left == ["B000000001", "B000000009", "B000000003", "B000000004"]
 
 
+def test_what_did_not_fit_is_remembered_for_a_month_at_least(outbox: Outbox) -> None:
+    """However short records are kept, it would be found and paid for again."""
+    keep(outbox, one("unfit", at_ms=NOON - 2 * DAY))
+
+    outbox.retain(before_ms=NOON - DAY, metrics_cap=0, relays=[])
+
+    assert outbox.candidates("unfit") == [one("unfit", at_ms=NOON - 2 * DAY)]
+
+
 def test_accepted_products_are_watched_beside_the_file(outbox: Outbox, settings: Settings) -> None:
     """As lines that name nothing but them; a line of the file wins."""
     outbox.decide([one("accepted", "B000000002"), one("accepted", "B000000001")])

@@ -8,9 +8,10 @@ import random
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,31 @@ from pricecheck.outbox import (
     CorruptStoreError,
     DiskFullError,
     Outbox,
+    lookup,
     open_readonly,
     schema,
 )
 from pricecheck.records import Record
-from tests.outbox.conftest import NOON, large, price, put, waiting
+from tests.outbox.conftest import ALL, NOON, large, price, put, waiting
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Give up root's rights for a while, where the tests have them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 class TestOpen:
     def test_makes_the_state_directory(self, tmp_path: Path) -> None:
-        """A directory that is missing is made, closed to strangers."""
-        path = tmp_path / "state" / "outbox.db"
+        """A directory that is missing is made with those above it, closed to strangers."""
+        path = tmp_path / "lib" / "state" / "outbox.db"
 
         Outbox.open(path).close()
 
@@ -40,8 +55,8 @@ class TestOpen:
         """The operator reads which directory it is and what to do."""
         (tmp_path / "file").touch()
 
-        with pytest.raises(StoreError, match=r"can't be made.*make it yourself"):
-            Outbox.open(tmp_path / "file" / "outbox.db")
+        with pytest.raises(StoreError, match=r"/file/state can't be made: Not a.*make it yourself"):
+            Outbox.open(tmp_path / "file" / "state" / "outbox.db")
 
     def test_is_durable(self, outbox: Outbox) -> None:
         """Journal and sync are set so that a returned commit survives a loss of power."""
@@ -65,14 +80,16 @@ class TestOpen:
             outbox._db.execute("PRAGMA user_version = 99")
         before = path.read_bytes()
 
-        with pytest.raises(NewerStoreError, match=r"version 99.*install that pricecheck"):
+        with pytest.raises(NewerStoreError, match=r"version 99.*install that pricecheck") as caught:
             Outbox.open(path, verify=verify)
 
+        assert str(path) in caught.value.message
         assert path.read_bytes() == before
         assert sorted(path.parent.iterdir()) == [path]
 
+    @pytest.mark.parametrize("verify", [True, False])
     def test_a_locked_file_is_not_taken_for_corrupt(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, verify: bool
     ) -> None:
         """Another process that holds the lock is named as the reason; the file stays."""
         monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.01)
@@ -81,8 +98,9 @@ class TestOpen:
             other.execute("BEGIN EXCLUSIVE")
 
             with pytest.raises(StoreError, match=r"locked.*end it") as caught:
-                Outbox.open(path)
+                Outbox.open(path, verify=verify)
 
+        assert str(path) in caught.value.message
         assert not isinstance(caught.value, CorruptStoreError)
         assert path.exists()
 
@@ -90,15 +108,23 @@ class TestOpen:
         """A directory in its place, as a stand-in for missing rights, is explained and stays."""
         path.mkdir()
 
-        with pytest.raises(StoreError, match=r"can't be used.*check the owner"):
+        with pytest.raises(StoreError, match=r"can't be used: unable.*check the owner") as caught:
             Outbox.open(path)
 
+        assert str(path) in caught.value.message
         assert path.is_dir()
 
     def test_closing_twice_is_harmless(self, outbox: Outbox) -> None:
         """The daemon's way out need not know whether somebody closed it."""
         outbox.close()
         outbox.close()
+
+    def test_a_mistake_of_ours_keeps_its_traceback(self, outbox: Outbox) -> None:
+        """What is not about the file or its disk gets no remedy that would mislead."""
+        outbox.close()
+
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            put(outbox, price("a"))
 
 
 class TestMigration:
@@ -151,6 +177,12 @@ def overwrite_the_middle(path: Path) -> None:
         file.write(random.Random(1).randbytes(3 * 4096))
 
 
+def overwrite_all_but_the_head(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(random.Random(1).randbytes(path.stat().st_size - 4096))
+
+
 def cut_in_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
 
@@ -172,7 +204,9 @@ class TestCorruption:
         with caplog.at_level(logging.ERROR), closing(Outbox.open(path, now_ms=lambda: NOON)) as new:
             assert new.moved_aside == path.with_name("outbox.db.corrupt-20270115T080000Z")
             assert new.moved_aside.read_bytes() == damaged
-            assert str(new.moved_aside) in caplog.text
+            (logged,) = caplog.messages
+            assert logged.startswith(f"the outbox {path} is corrupt: ")
+            assert logged.endswith(f"; it is kept as {new.moved_aside} and a new one is begun")
             assert waiting(new) == []
             assert put(new, price("a")) == 1
 
@@ -209,24 +243,57 @@ class TestCorruption:
                 kept.append(outbox.moved_aside)
 
         assert [each.read_text()[:5] for each in kept] == ["first", "secon", "third"]
+        first = "outbox.db.corrupt-20270115T080000Z"
+        assert [each.name for each in kept] == [first, f"{first}-2", f"{first}-3"]
+
+    def test_a_file_that_cannot_be_moved_aside_is_explained(self) -> None:
+        """In a directory that is not the daemon's own it stays where it is."""
+        with tempfile.TemporaryDirectory() as theirs:  # pytest's own are closed to nobody
+            path = Path(theirs) / "outbox.db"
+            path.write_text("text" * 1_000)
+            path.chmod(0o644)
+            path.parent.chmod(0o555)
+
+            expected = r"can't be moved aside: Permission denied.*move it"
+            with as_nobody(), pytest.raises(StoreError, match=expected) as caught:
+                Outbox.open(path)
+
+            assert str(path) in caught.value.message
+            assert list(path.parent.iterdir()) == [path]
+            path.parent.chmod(0o755)
 
     def test_a_second_writer_does_not_move_the_file(self, path: Path) -> None:
         """Without `verify` nothing is pulled from under a daemon that may be running."""
         path.write_text("text" * 1_000)
 
-        with pytest.raises(CorruptStoreError, match=r"is corrupt.*restart the daemon"):
+        with pytest.raises(CorruptStoreError, match=r"is corrupt.*restart the daemon") as caught:
             Outbox.open(path, verify=False)
 
+        assert str(path) in caught.value.message
         assert list(path.parent.iterdir()) == [path]
 
-    def test_corruption_met_while_running_is_raised(self, path: Path) -> None:
-        """A commit into a damaged file says so instead of going on."""
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda outbox: put(outbox, *(price(str(n), b"y") for n in range(200))),
+            lambda outbox: outbox.read("kafka", **ALL),
+            lambda outbox: outbox.backlog("kafka"),
+            lambda outbox: outbox.retain(before_ms=1 << 60, metrics_cap=0, relays=[]),
+            lambda outbox: lookup.latest(outbox, "price", limit=1_000),
+        ],
+    )
+    def test_corruption_met_while_running_is_raised(
+        self, path: Path, use: Callable[[Outbox], object]
+    ) -> None:
+        """Whatever meets a damaged part of the file says so, and which file it is."""
         fill(path)
         with closing(Outbox.open(path, verify=False)) as outbox:
-            overwrite_the_middle(path)
+            overwrite_all_but_the_head(path)
 
-            with pytest.raises(CorruptStoreError, match="is corrupt"):
-                put(outbox, *(price(str(n), b"y") for n in range(200)))
+            with pytest.raises(CorruptStoreError, match="is corrupt: ") as caught:
+                use(outbox)
+
+            assert str(path) in caught.value.message
 
 
 class TestFullDisk:
@@ -238,7 +305,9 @@ class TestFullDisk:
             outbox._db.execute(f"PRAGMA max_page_count = {pages + 5}")
             many = [large(n) for n in range(100)]
 
-            with pytest.raises(DiskFullError, match="make room"):
+            with pytest.raises(
+                DiskFullError, match=r"outbox\.db can't be written: .*full.*make room"
+            ):
                 put(outbox, price("first"), *many)
 
             assert waiting(outbox) == [price("before")]
@@ -309,7 +378,8 @@ class TestReadonly:
             assert all(length % 10 == 0 for length in lengths)
             assert reader.backlog("kafka").count == 500
             assert reader.counts() == {"price": 500}
-            assert reader.size_bytes() >= path.stat().st_size
+            there = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
+            assert reader.size_bytes() == sum(part.stat().st_size for part in there)
 
     def test_cannot_write(self, outbox: Outbox) -> None:
         """A command that only looks can't change anything."""
@@ -329,36 +399,35 @@ class TestReadonly:
         """A stranger is told as whom to run the command."""
         Outbox.open(path).close()
         path.chmod(0)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)  # nobody
 
-        try:
-            with pytest.raises(StoreError, match=r"can't be used.*as the user that the daemon"):
-                open_readonly(path)
-        finally:
-            if root:
-                os.seteuid(0)
+        expected = (
+            r"outbox\.db can't be used: Permission denied.*as the user that the daemon runs as"
+        )
+        with as_nobody(), pytest.raises(StoreError, match=expected):
+            open_readonly(path)
 
     def test_a_file_that_is_no_outbox_is_explained(self, path: Path) -> None:
         """A text file is called corrupt, and left where it is."""
         path.write_text("text" * 1_000)
 
-        with pytest.raises(CorruptStoreError, match="is corrupt"):
+        with pytest.raises(CorruptStoreError, match=r"outbox\.db is corrupt: file is not a"):
             open_readonly(path)
 
         assert path.read_text() == "text" * 1_000
 
     @pytest.mark.parametrize(
-        ("version", "error", "remedy"),
-        [(99, NewerStoreError, "install that"), (0, StoreError, "start the daemon once")],
+        ("version", "error", "expected"),
+        [
+            (99, NewerStoreError, r"outbox\.db is of a newer pricecheck.*install that"),
+            (0, StoreError, r"outbox\.db is of an older pricecheck.*start the daemon once"),
+        ],
     )
     def test_another_version_is_not_read(
-        self, path: Path, version: int, error: type[StoreError], remedy: str
+        self, path: Path, version: int, error: type[StoreError], expected: str
     ) -> None:
         """Tables of another version may mean something else."""
         with closing(Outbox.open(path)) as outbox:
             outbox._db.execute(f"PRAGMA user_version = {version}")
 
-        with pytest.raises(error, match=remedy):
+        with pytest.raises(error, match=expected):
             open_readonly(path)

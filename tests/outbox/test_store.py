@@ -20,6 +20,7 @@ from pricecheck.outbox import (
     Outbox,
     ProductState,
     lookup,
+    schema,
 )
 from pricecheck.records import Record
 from tests.outbox.conftest import ALL, NOON, clock, letter, metric, price, put, waiting
@@ -205,6 +206,16 @@ class TestRelays:
             outbox.acknowledge("kafka", 5)
             assert outbox.backlog("kafka") == Backlog(0, None)
 
+    def test_without_a_clock_of_its_own_it_takes_the_systems(self, outbox: Outbox) -> None:
+        """In whole milliseconds of Unix time."""
+        before_ms = int(time.time() * 1_000)
+
+        put(outbox, price("a"))
+
+        waits_since_ms = outbox.backlog("kafka").oldest_ms
+        assert type(waits_since_ms) is int
+        assert before_ms <= waits_since_ms <= time.time() * 1_000
+
 
 class TestDeadLetters:
     def test_a_repeated_refusal_is_counted_and_the_newest_kept(self, outbox: Outbox) -> None:
@@ -247,7 +258,7 @@ class TestDeadLetters:
         """It is no record of ours; the letter stays and the operator is told what to do."""
         outbox.commit(Commit(dead_letters=(letter(source="keepa"),)))
 
-        with pytest.raises(InputError, match="drop it"):
+        with pytest.raises(InputError, match=r"price DE:B1:T of Keepa's.*drop it"):
             outbox.retry("keepa", "price", "DE:B1:T")
 
         assert outbox.dead_letter_counts() == {"keepa": 1}
@@ -333,6 +344,17 @@ class TestRetain:
             outbox.retain(before_ms=2, metrics_cap=0, relays=[])
 
         assert path.stat().st_size < before / 10
+
+
+class TestSize:
+    def test_a_journal_that_goes_meanwhile_takes_no_room(
+        self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process deletes it between being listed and being measured."""
+        gone = outbox.path.with_name("outbox.db-gone")
+        monkeypatch.setattr(schema, "family", lambda path: [gone, path])
+
+        assert outbox.size_bytes() == outbox.path.stat().st_size > 0
 
 
 class TestConcurrency:
