@@ -65,6 +65,7 @@ PATIENCE_S: Final = 4.0
 
 ANSWERS_WITHIN_S: Final = 5.0
 _POLL_S: Final = 0.1  # how soon a cancellation is noticed
+_SOON_S: Final = 0.001
 _ROOM: Final = 4 * 1024 * 1024  # what a bestseller list of Keepa's longest needs
 _BROKERS_DEFAULT_MAX: Final = 1_048_588
 _OVERHEAD: Final = 1_024  # of a batch around its messages, generously
@@ -311,25 +312,27 @@ class KafkaSink:
     def _hand_over(self, producer: Producer, batch: Sequence[Stored]) -> None:
         """Produce what librdkafka does not have yet: the busiest loop of all."""
         produce, routes, failed, report = producer.produce, self._routes, self._failed, self._report
-        for stored in batch:
-            seq, record = stored.seq, stored.record
-            if seq <= self._handed_over and failed.pop(seq, None) is None:
-                continue  # it has this one of a batch begun earlier
-            topic, kind = routes[record.kind]
-            headers = [("id", record.id), kind, _SCHEMA]
-            on_delivery = partial(report, seq)
-            while True:
-                try:
-                    produce(
-                        topic, record.body, record.key, headers=headers, on_delivery=on_delivery
-                    )
-                except BufferError:  # its queue is full: wait until some of it has arrived
-                    self._wait_for_room(producer, record)
-                    continue
-                except KafkaException as error:  # too large for librdkafka, or a dead producer
-                    failed[seq] = error.args[0]
-                break
-            self._handed_over = max(self._handed_over, seq)
+        last = self._handed_over
+        try:
+            for stored in batch:
+                seq, record = stored.seq, stored.record
+                if seq <= last and failed.pop(seq, None) is None:
+                    continue  # it has this one of a batch begun earlier
+                topic, kind = routes[record.kind]
+                headers = [("id", record.id), kind, _SCHEMA]
+                told = partial(report, seq)
+                while True:
+                    try:
+                        produce(topic, record.body, record.key, headers=headers, on_delivery=told)
+                    except BufferError:  # its queue is full: wait until some of it has arrived
+                        self._wait_for_room(producer, record)
+                        continue
+                    except KafkaException as error:  # too large for librdkafka, or a dead producer
+                        failed[seq] = error.args[0]
+                    break
+                last = max(last, seq)
+        finally:
+            self._handed_over = last
 
     def _wait_for_room(self, producer: Producer, record: Record) -> None:
         if not len(producer):
@@ -346,17 +349,20 @@ class KafkaSink:
 
     def _wait(self, producer: Producer, *, room: bool = False) -> None:
         """Wait until every message is settled, or (`room`) until one is."""
-        patient_until = time.monotonic() + PATIENCE_S
+        progress_at = time.monotonic()
         while before := len(producer):
             trio.from_thread.check_cancelled()
-            left = producer.flush(_POLL_S)  # unlike poll, it lets no message linger
+            # Unlike poll, it lets no message linger. No report tells it of what has arrived, so it
+            # looks every 10 ms, which a batch is too quick for; an outage is looked at less often.
+            waited_s = time.monotonic() - progress_at
+            left = producer.flush(min(max(_SOON_S, waited_s / 10), _POLL_S))
             self._check_fatal(producer)
             if left < before:
                 self._said = None
-                patient_until = time.monotonic() + PATIENCE_S
+                progress_at = time.monotonic()
                 if room:
                     return
-            elif time.monotonic() > patient_until:
+            elif waited_s > PATIENCE_S:
                 raise SinkAwayError(
                     f"Kafka does not answer: {self._said or 'no delivery report'}",
                     remedy="tried again by itself; see whether it runs, or mend kafka.brokers",

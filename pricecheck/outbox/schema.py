@@ -253,7 +253,7 @@ def _move_aside(path: Path, now_ms: int) -> Path:
     try:
         # The file itself last: a -wal without its file would be deleted by the next to open it.
         for part in reversed(family(path)):
-            part.rename(aside.with_name(part.name.replace(path.name, aside.name, 1)))
+            part.rename(aside.with_name(aside.name + part.name.removeprefix(path.name)))
     except OSError as error:
         raise StoreError(
             f"the corrupt outbox {path} can't be moved aside: {error.strerror}",

@@ -65,10 +65,16 @@ def test_latest_of_a_kind_are_newest_first(outbox: Outbox) -> None:
 
 def test_latest_list_is_the_newest_of_its_category(outbox: Outbox) -> None:
     """Of that marketplace; None where no list was ever stored."""
-    for id_ in ("DE:12:2026-01-02", "DE:12:2026-01-01", "DE:123:2026-02-01", "UK:12:2026-03-01"):
+    for id_ in (
+        "DE:12:2026-01-02",
+        "DE:12:2026-01-01",
+        "DE:123:2026-02",
+        "DE:2:2026-02",
+        "UK:12:2026-03",
+    ):
         put(outbox, Record("bestseller", id_, "12", id_.encode()))
     put(outbox, Record("price", "FR:12:2026-01-01", "12", b"no list"))
 
     assert lookup.latest_list(outbox, "DE", "12") == b"DE:12:2026-01-02"
-    assert lookup.latest_list(outbox, "UK", "12") == b"UK:12:2026-03-01"
+    assert lookup.latest_list(outbox, "UK", "12") == b"UK:12:2026-03"
     assert lookup.latest_list(outbox, "FR", "12") is None

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -206,6 +207,7 @@ class TestCorruption:
             assert new.moved_aside.read_bytes() == damaged
             (logged,) = caplog.messages
             assert logged.startswith(f"the outbox {path} is corrupt: ")
+            assert "corrupt: None" not in logged
             assert logged.endswith(f"; it is kept as {new.moved_aside} and a new one is begun")
             assert waiting(new) == []
             assert put(new, price("a")) == 1
@@ -245,6 +247,18 @@ class TestCorruption:
         assert [each.read_text()[:5] for each in kept] == ["first", "secon", "third"]
         first = "outbox.db.corrupt-20270115T080000Z"
         assert [each.name for each in kept] == [first, f"{first}-2", f"{first}-3"]
+
+    def test_the_name_of_a_corrupt_file_tells_when_in_utc(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever time zone the machine is in."""
+        path.write_text("text" * 1_000)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            with closing(Outbox.open(path, now_ms=lambda: NOON)) as outbox:
+                assert outbox.moved_aside == path.with_name("outbox.db.corrupt-20270115T080000Z")
+        time.tzset()
 
     def test_a_file_that_cannot_be_moved_aside_is_explained(self) -> None:
         """In a directory that is not the daemon's own it stays where it is."""
