@@ -449,6 +449,24 @@ def test_an_unknown_key_is_told_with_what_is_near(
 
 
 @pytest.mark.parametrize(
+    ("content", "key", "choices"),
+    [
+        ('[prices]\nmode = "fast"', "prices.mode", "adaptive, fixed"),
+        ('[elasticsearch]\nlayout = "streams"', "elasticsearch.layout", "index, data_stream"),
+        ('[[alerts]]\nwhat = "drop"\nagainst = "all"', "alerts[0].against", "last, avg30, avg90"),
+    ],
+)
+def test_of_a_value_that_is_none_of_the_choices_they_are_named(
+    path: Path, content: str, key: str, choices: str
+) -> None:
+    """Nobody has to look them up."""
+    error = refused(path, content)
+
+    assert error.message.startswith(f"{path}: {key}: unknown value ")
+    assert error.remedy == f"use one of {choices}"
+
+
+@pytest.mark.parametrize(
     ("content", "remedy"),
     [
         ('[deals]\ndomain = "DE"', "write [[deals]]"),

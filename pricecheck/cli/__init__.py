@@ -6,6 +6,7 @@ and `--help` start as fast as click itself.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -86,6 +87,14 @@ def main() -> None:
         remedy = f"\n{priority}  {error.remedy}" if error.remedy else ""
         click.echo(_redacted(f"{priority}Error: {error.message}{remedy}"), err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or "the output"
+        click.echo(_redacted(f"Error: {where} can't be written: {error.strerror}"), err=True)
+        # What Python still holds of it goes nowhere, or it would complain at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(os.EX_IOERR)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:

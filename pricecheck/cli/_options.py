@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -125,7 +125,12 @@ def _config_option(load: Callable[..., Settings | None]) -> Callable[[F], F]:
 def _load(ctx: click.Context, param: click.Parameter, file: str | None) -> Settings | None:
     from pricecheck import config
 
-    return None if ctx.resilient_parsing else config.load(find_config(file))
+    if ctx.resilient_parsing:
+        return None
+    above = ctx.parent.params.get("settings") if ctx.parent else None
+    if above and not file:  # `outbox --config FILE list` as well as `outbox list --config FILE`
+        return cast("Settings", above)
+    return config.load(find_config(file))
 
 
 def _load_or_guess(ctx: click.Context, param: click.Parameter, file: str | None) -> Settings | None:

@@ -26,7 +26,6 @@ def command(context: click.Context, settings: Settings) -> None:
     A dead letter is something refused for good: by Keepa's own format, by Elasticsearch or by
     Kafka. It is named SOURCE/KIND/ID, as `list` shows it. Works beside a running daemon.
     """
-    context.obj = settings
     if context.invoked_subcommand is None:
         _status(settings)
 
@@ -35,7 +34,7 @@ def command(context: click.Context, settings: Settings) -> None:
 @click.option("--source", help="Only of this source: keepa, elasticsearch, kafka.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
-@click.pass_obj
+@config_option
 def list_letters(settings: Settings, source: str | None, limit: int, as_json: bool) -> None:
     """List the dead letters, newest first."""
     import msgspec
@@ -62,7 +61,7 @@ def list_letters(settings: Settings, source: str | None, limit: int, as_json: bo
 
 @command.command("show")
 @click.argument("letter")
-@click.pass_obj
+@config_option
 def show_letter(settings: Settings, letter: str) -> None:
     """Show a dead letter whole: who refused it, why, and its content."""
     from pricecheck.keepa.time import to_rfc3339
@@ -77,7 +76,7 @@ def show_letter(settings: Settings, letter: str) -> None:
 @command.command("retry")
 @click.argument("letters", nargs=-1)
 @click.option("--source", help="All of this source.")
-@click.pass_obj
+@config_option
 def retry_letters(settings: Settings, letters: tuple[str, ...], source: str | None) -> None:
     """Put dead letters back at the end of the outbox, to be delivered again."""
     with writable(settings) as outbox:
@@ -90,7 +89,7 @@ def retry_letters(settings: Settings, letters: tuple[str, ...], source: str | No
 @command.command("drop")
 @click.argument("letters", nargs=-1)
 @click.option("--source", help="All of this source.")
-@click.pass_obj
+@config_option
 def drop_letters(settings: Settings, letters: tuple[str, ...], source: str | None) -> None:
     """Delete dead letters for good."""
     with writable(settings) as outbox:

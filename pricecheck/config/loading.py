@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -107,6 +107,10 @@ def _explain(path: Path, said: str) -> ConfigError:
         near = difflib.get_close_matches(name, _known_keys(key), n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}?" if near else "known: " + ", ".join(_known_keys(key))
         return ConfigError(f"{path}: unknown key {f'{key}.{name}'.lstrip('.')}", remedy=remedy)
+    if reason.startswith("Invalid enum value"):
+        reason = reason.replace("Invalid enum value", "unknown value")
+        remedy = f"use one of {', '.join(_choices(key))}"
+        return ConfigError(f"{path}: {key}: {reason}", remedy=remedy)
     remedy = "mend the value there"
     if missing := re.fullmatch("Object missing required field `(.*)`", reason):
         return ConfigError(f"{path}: {key}: {missing[1]} is missing", remedy="write it there")
@@ -133,8 +137,19 @@ _WORDS: Final = {
 }
 
 
+def _choices(key: str) -> list[str]:
+    """Return what a key such as `alerts[0].what` may be."""
+    place, _, name = key.rpartition(".")
+    kinds = {field.name: field.type for field in msgspec.structs.fields(_table(place))}
+    return list(get_args(kinds[name]))
+
+
 def _known_keys(place: str) -> list[str]:
     """Return the keys of the table that a place such as `deals[0]` names."""
+    return list(_table(place).__struct_fields__)
+
+
+def _table(place: str) -> type[msgspec.Struct]:
     tables: dict[str, type[msgspec.Struct]] = {
         "": Config,
         "keepa": sections.Keepa,
@@ -153,4 +168,4 @@ def _known_keys(place: str) -> list[str]:
         "web": sections.Web,
         "simulation": sections.Simulation,
     }
-    return list(tables[re.sub(r"\[.*", "", place)].__struct_fields__)
+    return tables[re.sub(r"\[.*", "", place)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,21 @@ async def test_every_command_says_what_it_does(run: Run, name: str) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith(f"Usage: pricecheck {name}")
     assert len(done.stdout.splitlines()) > 5
+
+
+def test_a_full_disk_behind_the_output_is_an_error_of_one_line() -> None:
+    """As it is of a file that the output is led into."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pricecheck", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == os.EX_IOERR
+    assert done.stderr == "Error: the output can't be written: No space left on device\n"
 
 
 async def test_version(run: Run) -> None:

@@ -143,3 +143,18 @@ async def test_looking_makes_no_outbox(run: Run, home: Path) -> None:
 
     assert done.returncode == 73
     assert not (home / "state").exists()
+
+
+@pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize("words", ["outbox --config {} list", "outbox list --config {}"])
+async def test_the_config_may_be_named_before_the_verb_or_after_it(
+    run: Run, home: Path, words: str
+) -> None:
+    """As people expect of every option."""
+    elsewhere = home / "elsewhere.toml"
+    (home / "pricecheck.toml").rename(elsewhere)
+
+    done = await run(*words.format(elsewhere).split())
+
+    assert done.returncode == 0
+    assert "3 of 3 dead letters" in done.stdout
