@@ -98,7 +98,7 @@ class TestOpen:
             other.execute("CREATE TABLE theirs (x)")
             other.execute("BEGIN EXCLUSIVE")
 
-            with pytest.raises(StoreError, match=r"locked.*end it") as caught:
+            with pytest.raises(StoreError, match=r"locked.*fuser.*end it") as caught:
                 Outbox.open(path, verify=verify)
 
         assert str(path) in caught.value.message
@@ -310,6 +310,22 @@ class TestCorruption:
             assert str(path) in caught.value.message
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("a tmpfs can't be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
 class TestFullDisk:
     def test_a_refused_commit_leaves_no_trace_and_later_ones_succeed(self, path: Path) -> None:
         """The outbox waits for room: what is in stays readable, what is not can be tried again."""
@@ -331,28 +347,8 @@ class TestFullDisk:
             assert put(outbox, *many) == 100
             assert outbox.counts() == {"price": 102}
 
-    def test_a_disk_that_is_really_full(self, tmp_path: Path) -> None:
+    def test_a_disk_that_is_really_full(self, disk: Path) -> None:
         """On a file system of 2 MB everything committed survives, and room brings it back."""
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk],
-            capture_output=True,
-            check=False,
-        )
-        if mounted.returncode:
-            pytest.skip("a tmpfs can't be mounted here")
-        try:
-            self.fill_and_make_room(disk)
-        finally:
-            subprocess.run(["umount", disk], check=True)
-
-    def fill(self, outbox: Outbox, stored: list[Record]) -> None:
-        for n in range(10_000):
-            put(outbox, large(n))
-            stored.append(large(n))
-
-    def fill_and_make_room(self, disk: Path) -> None:
         ballast = disk / "ballast"
         ballast.write_bytes(b"x" * 500_000)
         with closing(Outbox.open(disk / "outbox.db")) as outbox:
@@ -368,6 +364,23 @@ class TestFullDisk:
         with closing(Outbox.open(disk / "outbox.db")) as outbox:
             assert outbox.moved_aside is None
             assert waiting(outbox) == [*stored, refused]
+
+    def test_room_may_be_lacking_to_give_room_back(self, disk: Path) -> None:
+        """Where nothing is to be deleted, the vacuum is the first to write."""
+        with closing(Outbox.open(disk / "outbox.db")) as outbox:
+            put(outbox, *map(large, range(200)))
+            outbox._db.execute("DELETE FROM records")
+            outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            left = os.statvfs(disk)
+            (disk / "ballast").write_bytes(bytes(left.f_bavail * left.f_frsize))
+
+            with pytest.raises(DiskFullError, match=rf"{outbox.path} can't be written"):
+                outbox.retain(before_ms=0, metrics_cap=0, relays=[])
+
+    def fill(self, outbox: Outbox, stored: list[Record]) -> None:
+        for n in range(10_000):
+            put(outbox, large(n))
+            stored.append(large(n))
 
 
 class TestReadonly:

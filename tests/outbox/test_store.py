@@ -334,6 +334,15 @@ class TestRetain:
             assert bites == [4, 1, 0]
             assert waiting(outbox) == [metric("c")]
 
+    def test_of_dead_letters_only_keepas_old_ones_go(self, outbox: Outbox) -> None:
+        """What a sink refused is kept until somebody looks; what Keepa garbled is asked anew."""
+        keepas = (letter("old", source="keepa", at_ms=9), letter("new", source="keepa", at_ms=10))
+        outbox.commit(Commit(dead_letters=(*keepas, letter("a sink's", at_ms=9))))
+
+        outbox.retain(before_ms=10, metrics_cap=0, relays=[])
+
+        assert [each.id for each in outbox.dead_letters()] == ["new", "a sink's"]
+
     def test_gives_the_room_back_to_the_disk(self, path: Path) -> None:
         """The file shrinks after much was deleted."""
         with closing(Outbox.open(path, now_ms=lambda: 1)) as outbox:
