@@ -2,15 +2,10 @@
 
 Nothing of the package is used here; the rules are written down and computed a second time.
 
-What may be missing, and why that is no loss
-  A call is under way from the moment Keepa answers it until the daemon has committed it. When the
-  daemon is killed, the network is cut or Keepa itself is killed meanwhile, the answer may be gone
-  although Keepa has written it down as delivered: nobody could have kept it, and the product is
-  asked for again. So each such interruption excuses at most as many answers as there can be calls
-  under way, and none that is older than it takes to commit one. Every other answer that was
-  delivered whole must be in the outbox, and whatever is in the outbox must be everywhere.
-  Of an answer that was garbled in one item one product may be missing; one that was garbled as a
-  whole brings nothing.
+What is looked into
+  Of a price what it costs, of a change, an alert and a metric all its figures. Of deals and best
+  sellers the simulator does not write down what it answered: that there are some, for each answer
+  one list, and the same everywhere, is all that is known of them.
 
 What may be told twice
   A service is told first, and then it is noted that it was. A kill in between can't be known from
@@ -20,6 +15,7 @@ What may be told twice
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -28,6 +24,7 @@ from typing import Any
 
 from scripts.soaking.books import Account, Books, Doc
 from scripts.soaking.conduct import files, memory, schedule_played, unbroken, well_again
+from scripts.soaking.excuses import CUTS_AN_ANSWER, interruptions, under_way_ms, unexcused
 
 PRICE_TYPES = {0: "AMAZON", 1: "NEW", 2: "USED", 4: "LISTPRICE"}
 """The price histories that a plain check brings, by csv index."""
@@ -38,13 +35,7 @@ WHOLE = (None, "slow", "negative")
 ONE_ITEM = ("wrongtypes", "missing", "nulls")
 """Faults that garble one item of an answer."""
 
-UNDER_WAY_S = 2.0
-"""So long, in real time, a call may still be under way after its answer, or before one that Keepa
-gives to somebody who is no longer there; n times as long where processes take turns on n times too
-few processors. What the daemon stands still does not count."""
-
-STORE_RETRY_S = 5.0
-"""So long the daemon waits before it tries again to commit what the disk did not take, real."""
+KAFKA_AGAIN = 0.1  # of all messages, that may be repetitions
 
 _TOLD = re.compile(
     r"^(?P<kind>[\w ]+) on amazon\.de since (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d) "
@@ -59,6 +50,7 @@ def settle(books: Books) -> list[Account]:
     accounts: tuple[Callable[[Books], Account], ...] = (
         schedule_played,
         _answers,
+        _prices,
         _changes,
         _elasticsearch,
         _kafka,
@@ -104,10 +96,8 @@ def lost_answers(books: Books) -> tuple[int, list[dict[str, Any]], list[str]]:
 
 def _answers(books: Books) -> Account:
     kept, missing, faults = lost_answers(books)
-    unexcused = _unexcused(books, missing)
-    faults += [
-        f"the {entry['path']} answer of {rfc3339(entry['at_ms'])} is lost" for entry in unexcused
-    ]
+    lost = unexcused(books, missing)
+    faults += [f"the {entry['path']} answer of {rfc3339(entry['at_ms'])} is lost" for entry in lost]
     answered = {
         f"DE:{asin}:{rfc3339(entry['at_ms'])}"
         for entry in books.ledger
@@ -116,56 +106,54 @@ def _answers(books: Books) -> Account:
     }
     prices = {id_ for kind, id_ in books.outbox if kind == "price"}
     faults += [f"nobody ever answered {id_}" for id_ in sorted(prices - answered)]
-    excused = len(missing) - len(unexcused)
-    found = f"{kept:,} answers with {len(prices):,} prices kept, {excused} cut off under way"
+    excused, cuts = len(missing) - len(lost), len(interruptions(books))
+    if excused > 1 + cuts / CUTS_AN_ANSWER:
+        faults.append(f"{excused} answers are too many to have been cut off {cuts} times")
+    lists = Counter(kind for kind, _ in books.outbox)
+    for path, kind in (("deal", "deal"), ("bestsellers", "bestseller")):
+        if not lists[kind] and any(one["path"] == path and _whole(one) for one in books.ledger):
+            faults.append(f"there is no {kind} at all")
+    found = f"{kept:,} answers with {len(prices):,} prices kept, {excused} lost to {cuts} cuts"
     return Account("answers kept", found, faults)
 
 
-def _unexcused(books: Books, missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of the missing answers that no interruption excuses."""
-    spans = sorted(
-        (one["end_ms"] + _under_way_ms(books), _under_way_since(books, one))
-        for one in _interruptions(books)
-    )
-    room = [books.setup.calls_at_once] * len(spans)
-    unexcused = []
-    for entry in sorted(missing, key=lambda one: int(one["at_ms"])):
-        for place, (end, begin) in enumerate(spans):
-            if room[place] and begin <= entry["at_ms"] <= end:
-                room[place] -= 1
-                break
-        else:
-            unexcused.append(entry)
-    return unexcused
+def _whole(entry: dict[str, Any]) -> bool:
+    return bool(entry["delivered"] and entry["status"] == 200 and entry["fault"] in WHOLE)
 
 
-def _under_way_ms(books: Books) -> float:
-    turns: float = max([1.0, *(sample["load"] for sample in books.samples)])
-    return UNDER_WAY_S * turns * 1000 * books.setup.factor
-
-
-def _under_way_since(books: Books, cut: dict[str, Any]) -> float:
-    """Return when the oldest call that an interruption can have cut off was answered.
-
-    A frozen daemon goes on at once; one that found the disk full holds on to what it was answered
-    until it tries again, and only its own end can cost it that.
-    """
-    second_ms = 1000 * books.setup.factor
-    since: float = cut["begin_ms"] - _under_way_ms(books)
-    standstills = [one for one in books.events if one["name"] == "standstill"]
-    for still in sorted(standstills, key=lambda one: -int(one["end_ms"])):
-        end = still["end_ms"]
-        if still["by"] == "disk filled":
-            if cut["by"] != "daemon killed":
+def _prices(books: Books) -> Account:
+    """Look up in the simulated histories what each product cost at each check."""
+    faults, compared = [], 0
+    none: list[int] = []
+    series = {
+        (asin, index): (points[::2], points[1::2])
+        for asin, histories in books.histories.items()
+        for index in PRICE_TYPES
+        for points in (histories.get(index, none),)
+    }
+    for entry in books.ledger:
+        if entry["path"] != "product" or not _whole(entry):
+            continue
+        minute, at = entry["at_ms"] // 60_000 - 21_564_000, rfc3339(entry["at_ms"])
+        for asin in entry["asins"]:
+            held = books.outbox.get(("price", f"DE:{asin}:{at}"))
+            if held is None:
                 continue
-            end += STORE_RETRY_S * second_ms
-        if still["begin_ms"] < cut["begin_ms"] and end >= since:
-            since -= min(end, cut["begin_ms"]) - still["begin_ms"]
-    return since
+            compared += 1
+            then = {name: _at(*series[asin, index], minute) for index, name in PRICE_TYPES.items()}
+            costs = {name: value for name, value in then.items() if value is not None}
+            told = {name: held.body["prices"].get(name) for name in PRICE_TYPES.values()}
+            told = {name: value for name, value in told.items() if value is not None}
+            now = costs.get("NEW", costs.get("AMAZON"))
+            if (told, held.body["current_price"]) != (costs, now):
+                faults.append(f"{asin} at {at} cost {costs}, not {told}")
+    return Account("every price", f"{compared:,} looked up in the simulated histories", faults)
 
 
-def _interruptions(books: Books) -> list[dict[str, Any]]:
-    return [event for event in books.events if event["name"] == "interruption"]
+def _at(minutes: list[int], values: list[int], minute: int) -> int | None:
+    """Return what a history says of a minute; None for no offer."""
+    place = bisect_right(minutes, minute) - 1
+    return values[place] if place >= 0 and values[place] >= 0 else None
 
 
 def _changes(books: Books) -> Account:
@@ -198,7 +186,8 @@ def _drops(books: Books) -> Account:
     rung = {(one["asin"], one["changed_at"]) for one in alerts if one["rule"] == "drop"}
     faults = [f"did not ring: {asin} at {at}" for asin, at in sorted(expected - rung)]
     faults += [f"rang for nothing: {asin} at {at}" for asin, at in sorted(rung - expected)]
-    return Account("alerts recounted", f"{len(expected):,} drops, {len(alerts):,} alerts", faults)
+    found = f"{len(expected):,} drops, of {len(alerts):,} alerts"
+    return Account("alerts recounted", found, faults)
 
 
 def _recounted(
@@ -238,9 +227,12 @@ def _elasticsearch(books: Books) -> Account:
 def _kafka(books: Books) -> Account:
     # A record's last message is its newest state, for they are in order of their key.
     newest = {(one.kind, one.id): one for one in books.kafka}
-    again = len({(one.kind, one.id, one.digest) for one in books.kafka})
-    found = f"{len(books.kafka):,} messages, {len(books.kafka) - again:,} of them sent again"
-    return Account("Kafka", found, _compared(books, newest))
+    again = len(books.kafka) - len({(one.kind, one.id, one.digest) for one in books.kafka})
+    found = f"{len(books.kafka):,} messages, {again:,} of them sent again"
+    faults = _compared(books, newest)
+    if again > KAFKA_AGAIN * len(books.kafka):
+        faults.append(f"{again:,} messages are too many to be sent again")
+    return Account("Kafka", found, faults)
 
 
 def _compared(books: Books, there: dict[tuple[str, str], Doc]) -> list[str]:
@@ -269,7 +261,7 @@ def _tokens(books: Books) -> Account:
         at, left = rfc3339(entry["at_ms"]), entry["tokens_left"]
         # The simulator may sink its bucket itself, which then refills; its answer says so.
         if entry["fault"] == "negative":
-            unknown_until = entry["at_ms"] + _under_way_ms(books)
+            unknown_until = entry["at_ms"] + under_way_ms(books, entry["at_ms"])
         sunk = entry["fault"] == "negative" or (sunk and left < 0)
         known = not sunk or entry["at_ms"] > unknown_until
         if entry["status"] == 429 and entry["fault"] is None and known:
@@ -280,7 +272,7 @@ def _tokens(books: Books) -> Account:
 
 
 def _told_once(books: Books) -> Account:
-    kills = [event["at_s"] for event in _interruptions(books) if event["by"] == "daemon killed"]
+    kills = [event["at_s"] for event in interruptions(books) if event["by"] == "daemon killed"]
     told: set[tuple[str, str, str, str]] = set()
     faults: list[str] = []
     repeats, before_s, last = 0, 0.0, frozenset[tuple[str, str, str, str]]()
@@ -315,11 +307,9 @@ def told_alerts(message: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _metrics(books: Books) -> Account:
-    """Every kept answer left its metric; whatever else was asked did so, too, but for the cuts."""
+    """Every kept answer left its metric; each of another path did so, too, but for the cuts."""
     kept = Counter[tuple[Any, ...]]()
-    calls = Counter[str]()
     for entry in books.ledger:
-        calls[entry["path"]] += entry["delivered"]
         asins, at = entry["asins"], rfc3339(entry["at_ms"])
         if asins and entry["delivered"] and ("price", f"DE:{asins[0]}:{at}") in books.outbox:
             kept[len(asins), entry["tokens_consumed"], entry["tokens_left"]] += 1
@@ -342,23 +332,37 @@ def _metrics(books: Books) -> Account:
         f"noted {count} times too often: {asins} products for {tokens} tokens, {left} left"
         for (asins, tokens, left), count in (succeeded - asked).items()
     ]
-    cuts = len(_interruptions(books))
-    noted = Counter(one["operation"] for one in metrics)
-    for path, count in calls.items():
-        if noted[path] < count - cuts * books.setup.calls_at_once:
-            faults.append(f"{count:,} calls of {path} were answered, {noted[path]:,} noted")
-    found = f"{len(metrics):,} of calls, {sum(calls.values()):,} of them answered"
+    noted = Counter(_call(one, one["operation"]) for one in metrics)
+    unnoted = []
+    for entry in books.ledger:
+        if entry["path"] != "product" and _whole(entry):
+            noted[_call(entry, entry["path"])] -= 1
+            if noted[_call(entry, entry["path"])] < 0:
+                unnoted.append(entry)
+    faults += [
+        f"the {entry['path']} call of {rfc3339(entry['at_ms'])} left no metric"
+        for entry in unexcused(books, unnoted)
+    ]
+    answered = sum(entry["delivered"] for entry in books.ledger)
+    found = f"{len(metrics):,} of calls, {answered:,} of them answered"
     return Account("metrics", found, faults)
 
 
+def _call(of: dict[str, Any], path: str) -> tuple[Any, ...]:
+    return path, of["tokens_consumed"], of["tokens_left"]
+
+
 def _refused(books: Books) -> Account:
-    """Nothing that we made may be refused; what Keepa garbled may be set aside."""
+    """Nothing that we made may be refused; what Keepa garbled may be set aside, and no more."""
     faults = [
         f"{one['source']} refused {one['kind']} {one['id']}: {one['reason']}"
         for one in books.dead
         if one["source"] != "keepa"
     ]
     aside = len(books.dead) - len(faults)
+    garbled = sum(entry["fault"] not in WHOLE for entry in books.ledger)
+    if aside > garbled:
+        faults.append(f"{aside} are set aside, but only {garbled} answers were garbled")
     return Account("nothing refused", f"{aside} garbled products set aside", faults)
 
 

@@ -36,7 +36,7 @@ _FACTS = {
     "bestseller": ("domain", "category", "observed_at"),
     "alert": ("domain", "asin", "rule", "changed_at"),
 }
-_READ_WHOLE = ("change", "metric", "alert")
+_READ_WHOLE = ("price", "change", "metric", "alert")
 _PATIENCE_S = 60
 
 

@@ -299,7 +299,14 @@ class Stage:
         fds = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         with (self.home / "samples.jsonl").open("a") as file:
             load = os.getloadavg()[0] / (os.cpu_count() or 1)
-            file.write(json.dumps({"pid": pid, "rss_mb": rss_mb, "fds": fds, "load": load}) + "\n")
+            sample = {
+                "at_ms": self.now_ms(),
+                "pid": pid,
+                "rss_mb": rss_mb,
+                "fds": fds,
+                "load": load,
+            }
+            file.write(json.dumps(sample) + "\n")
 
     def said(self, words: str) -> int:
         """Return how often the daemons have said something in their log."""
