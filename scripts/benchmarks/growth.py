@@ -36,14 +36,15 @@ _CHECKED: Final = 5_000
 _MOST_MB: Final = 300
 _DISTINCT: Final = 1000
 _AT_ONCE: Final = 10_000
+_STARTS: Final = 3
 
 
 class Size(NamedTuple):
     """What a daemon takes that watches so many products."""
 
     products: int
-    ready_s: float  # from its start to READY
-    planned_s: float  # to the first check planned
+    ready_s: float  # from its start to READY, the best of three starts where products are known
+    planned_s: float  # to the first check planned, likewise
     ready_mb: float
     peak_mb: float  # of start and 5,000 checks
     check_ms: float  # processor time of one of these
@@ -117,17 +118,28 @@ def _watch(url: str, products: int, *, known: bool) -> Size:
             know_all(home, watched)
         outbox = home / OUTBOX
         disk_mb = outbox.stat().st_size / 1e6 if known else 0.0
+        # A tenth of a second, which a start may lose to anything, would bend the fits.
+        starts = [_start(home) for _ in range(_STARTS - 1)] if known else []
         began = time.perf_counter()
         with daemon(home) as running:
             ready_mb = running.memory_mb("VmRSS")
             wait_planned(running)
-            planned_s = time.perf_counter() - began
+            starts.append((running.ready_s, time.perf_counter() - began))
             cpu_before_s = running.cpu_s()
             while (checked := ask(home / "state").totals.products) < _CHECKED:
                 time.sleep(0.05)
             check_ms = (running.cpu_s() - cpu_before_s) * 1000 / checked
             peak_mb = running.memory_mb("VmHWM")
-            return Size(products, running.ready_s, planned_s, ready_mb, peak_mb, check_ms, disk_mb)
+        ready_s, planned_s = map(min, zip(*starts, strict=True))
+        return Size(products, ready_s, planned_s, ready_mb, peak_mb, check_ms, disk_mb)
+
+
+def _start(home: Path) -> tuple[float, float]:
+    """Start a daemon, and end it; return the seconds to READY, and to the first check planned."""
+    began = time.perf_counter()
+    with daemon(home) as running:
+        wait_planned(running)
+        return running.ready_s, time.perf_counter() - began
 
 
 def wait_planned(running: Daemon) -> None:
