@@ -14,6 +14,7 @@ from scripts.benchmarks.growth import know_all, wait_planned
 from scripts.benchmarks.processes import Daemon, daemon, simulator, some_products, write_home
 
 _WATCHED_S = 120
+_SETTLING_S = 30  # half a minute, for a refill comes with each: none at an edge
 _HOUR_S = 3600
 _MOST_MB = 80
 _REFILL = 20  # tokens a minute, of Keepa's smallest usual plan
@@ -32,6 +33,7 @@ def measure() -> Iterator[Row]:
         know_all(home, watched)
         with daemon(home) as running:
             wait_planned(running)
+            time.sleep(_SETTLING_S)
             checked_before = _checked(running)
             began, cpu_before_s = time.perf_counter(), running.cpu_s()
             time.sleep(_WATCHED_S)
