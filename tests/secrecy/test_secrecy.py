@@ -14,10 +14,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import click
@@ -28,13 +27,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import pricecheck.cli
 from pricecheck import status
-from pricecheck.records import TOPICS
+from pricecheck.outbox import Candidate, Commit, Outbox, open_readonly
+from pricecheck.records import TOPICS, Bestsellers
 from tests.daemons import KEY, House, Service, free_port, until
 from tests.deliver.conftest import Serve, serve_http  # noqa: F401  # the fixture
 
 from .planted import CRASH, IN_PLACES, SECRETS, Keepa, Listener, Search, leaked, refuse, variable
 
 ASINS = ["B000000010", "B000000011", "B000000012"]
+ADDED = "B000000013"
+FOUND = ["B000000014", "B000000015"]
 
 
 class Scene(NamedTuple):
@@ -96,38 +98,56 @@ MARKS: dict[str, bytes] = {
 }
 """A word that has to be in each, or it would not have been looked through."""
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "init": ("new",),
-    "run": (),  # the test of the daemon
-    "simulate": ("--help",),
-    "status": ("--json",),
-    "check": (ASINS[0], "--yes"),
-    "watch add": (ASINS[0],),
-    "watch export": (),
-    "watch import": ("watchlist.csv",),
-    "watch list": (),
-    "watch remove": (ASINS[0],),
-    "discover": (),
-    "discover accept": (ASINS[0],),
-    "discover reject": (ASINS[0],),
-    "plan": (),
-    "history": (ASINS[0],),
-    "compare": (),
-    "deals": ("--send",),
-    "bestsellers": (),
-    "report": ("--output", "report.html"),
-    "notify test": (),
-    "outbox": (),
-    "outbox list": ("--json",),
-    "outbox show": ("keepa",),
-    "outbox retry": (),
-    "outbox drop": (),
-    "kibana export": (),
-    "kibana install": ("--username", "me"),
-    "config check": (),
-    "doctor": (),
+LETTER: Final = "the newest dead letter"
+"""Stands for the name that it has when a command is called with it."""
+
+
+class Way(NamedTuple):
+    """How a command is called, and by what it is known to have done its work."""
+
+    arguments: tuple[str, ...]
+    word: str  # among what it prints
+    code: int = 0
+
+
+COMMANDS: dict[str, Way] = {
+    "init": Way(("new",), "pricecheck config check new"),
+    "run": Way((), "already running", os.EX_TEMPFAIL),  # more of it in the test of the daemon
+    "simulate": Way(("--key", KEY), "SIMULATED Keepa API on http"),
+    "status": Way(("--json",), "RuntimeError: a bug: ***", 1),
+    "check": Way((ASINS[0], "--yes"), ASINS[0]),
+    "watch add": Way((ADDED,), f"{ADDED} is watched, for"),
+    "watch export": Way((), f"{ADDED},DE,"),
+    "watch import": Way(("watchlist.csv", "--yes"), "4 watched already"),
+    "watch list": Way((), "4 of 4 products"),
+    "watch remove": Way((ADDED,), f"{ADDED} is watched no longer"),
+    "discover": Way((), "2 of 2 candidates"),
+    "discover accept": Way((FOUND[0],), "1 products are watched"),
+    "discover reject": Way((FOUND[1],), "1 candidates are rejected"),
+    "plan": Way((), "By Keepa plan"),
+    "history": Way((ASINS[0],), f"{ASINS[0]} on amazon.de"),
+    "compare": Way((ASINS[1],), "In EUR"),
+    "deals": Way(("--send",), "told"),
+    "bestsellers": Way((), "1 of 7"),
+    "report": Way(("--output", "report.html"), "report.html: 4 products"),
+    "notify test": Way((), "told"),
+    "outbox": Way((), "of elasticsearch"),
+    "outbox list": Way(("--json",), "mapper_parsing_exception"),
+    "outbox show": Way((LETTER,), "mapper_parsing_exception"),
+    "outbox retry": Way((LETTER,), "1 will be delivered again"),
+    "outbox drop": Way((LETTER,), "1 dropped"),
+    "kibana export": Way((), '"type": "dashboard"'),
+    "kibana install": Way(("--username", "me"), "answers 407", os.EX_UNAVAILABLE),
+    "config check": Way((), "in all"),
+    "doctor": Way((), "tokens left", 1),
 }
-"""What each command is called with."""
+"""What each command is called with, and does."""
+
+REFUSED: dict[str, Way] = {
+    "check": Way((ASINS[0], "--yes"), "Keepa answered 500", os.EX_UNAVAILABLE),
+    "doctor": Way((), "FAIL  keepa", 2),
+}
+"""Those that end otherwise where Keepa and Elasticsearch refuse."""
 
 
 def test_every_secret_and_every_command_is_in_the_tables() -> None:
@@ -179,12 +199,15 @@ async def test_no_secret_shows_where_nothing_can_be_reached(
     environ = scene.environ | {"ELASTICSEARCH_API_KEY": SECRETS["elasticsearch-api-key"]}
 
     with scene.house.start(**environ) as daemon:
-        await until(lambda: "407" in daemon.log and "SASL" in daemon.log)
+        # librdkafka names SASL and SSL among its features; what failed, it says at more length.
+        refused = ("ProxyError: 407", "SASL authentication")
+        await until(lambda: all(word in daemon.log for word in refused))
         text = scene.house.config.read_text()
         plain = scene.urls["keepa"].replace("http:", "https:")
         scene.house.config.write_text(text.replace("https://keepa.invalid", plain))
+        before = len(daemon.log)
         daemon.process.send_signal(signal.SIGHUP)
-        await until(lambda: "WRONG_VERSION_NUMBER" in daemon.log or "SSL" in daemon.log)
+        await until(lambda: "ConnectError: [SSL" in daemon.log[before:])
         told = await trio.to_thread.run_sync(ask, scene.house.state)
         assert await daemon.ends(signal.SIGTERM) == 0
 
@@ -201,22 +224,22 @@ async def test_no_command_and_no_message_of_kafkas_shows_a_secret(
     brokers = kafka_that_knows_no_passwords
     await service.serve(key=KEY, refill_rate=100_000)
     scene.configure(service.url, more=f'[kafka]\nbrokers = ["{brokers}"]\n')
-    shown: dict[str, bytes] = {}
     with scene.house.start(**scene.environ) as daemon:
-        await until(lambda: scene.search.got and b"B0" in scene.search.got[-1])
-        for command, arguments in COMMANDS.items():
-            shown[command] = await output(scene, command, arguments)
+        # The first alert fails, and so would what a command sends in its place.
+        await until(lambda: scene.listener.got[1:] and "a bug: ***" in daemon.log)
+        await until(lambda: letters(scene.house)[6:])  # each round takes two away
+        shown = await outputs(scene, COMMANDS)
         bugs = {"CRASHES": "products", "PLANTED": "KEEPA_API_KEY"}  # no more is known to it
-        bug = await output(scene, "check", COMMANDS["check"], **bugs)
+        _, bug = await output(scene, "check", COMMANDS["check"], **bugs)
         messages = await trio.to_thread.run_sync(consumed, brokers)
         scene.configure(scene.urls["keepa"])
         scene.search.refusals = [403] * 99
-        for command, arguments in COMMANDS.items():
-            shown[f"{command}, refused"] = await output(scene, command, arguments)
+        refused = await outputs(scene, COMMANDS | REFUSED)
         assert await daemon.ends(signal.SIGTERM) == 0
 
     assert b"a bug: ***" in bug
     assert ASINS[0].encode() in messages
+    shown |= {f"{command}, refused": text for command, text in refused.items()}
     shown |= {"check, with a bug": bug, "files": read(*others(scene.house)), "kafka": messages}
     assert {name: leaks for name, text in shown.items() if (leaks := leaked(text))} == {}
 
@@ -334,22 +357,61 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
         yield from commands(found, (*words, name))
 
 
-async def output(scene: Scene, command: str, arguments: tuple[str, ...], **environ: str) -> bytes:
-    """Run a command in the house; return all that it printed."""
-    if command == "run":
-        return b""
+async def outputs(scene: Scene, ways: dict[str, Way]) -> dict[str, bytes]:
+    """Run commands in the house; return what each printed. Fails unless they did their work."""
+    await trio.to_thread.run_sync(plant, scene.house)
+    ended = {command: await output(scene, command, way) for command, way in ways.items()}
+    assert {
+        command: (code, text.decode())
+        for command, (code, text) in ended.items()
+        if code != ways[command].code or ways[command].word.encode() not in text
+    } == {}
+    return {command: text for command, (_, text) in ended.items()}
+
+
+def plant(house: House) -> None:
+    """Put into the outbox what commands show and no daemon brings here."""
+    found = [Candidate("DE", asin, "a rule", "waiting", 0, b"{}") for asin in FOUND]
+    bestsellers = Bestsellers(
+        domain="DE",
+        category="340843031",
+        observed_at="2026-11-24T12:00:00Z",
+        last_update=None,
+        total=7,
+        asins=(ASINS[0],),
+    )
+    with closing(Outbox.open(house.outbox, verify=False)) as outbox:
+        outbox.decide(found)
+        outbox.commit(Commit(records=(bestsellers.record(),)))
+
+
+def letters(house: House) -> list[str]:
+    """Name the dead letters of Elasticsearch's, the newest first."""
+    with closing(open_readonly(house.outbox)) as outbox:
+        found = outbox.dead_letters(source="elasticsearch")
+    return [f"{letter.source}/{letter.kind}/{letter.id}" for letter in found]
+
+
+async def output(scene: Scene, command: str, way: Way, **environ: str) -> tuple[int, bytes]:
+    """Run a command in the house; return its exit code, and all that it printed."""
     own = {"PATH": os.environ["PATH"], "HOME": str(scene.house.directory)}
-    call = partial(
-        subprocess.run,
+    arguments = [letters(scene.house)[0] if word is LETTER else word for word in way.arguments]
+    process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "pricecheck", *command.split(), *arguments],
         cwd=scene.house.directory,
         env=own | scene.environ | environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        check=False,
-        text=True,
-        timeout=60,
     )
-    done = await trio.to_thread.run_sync(call)
-    return done.stdout.encode()
+    assert process.stdout is not None
+    printed = b""
+    try:
+        with trio.fail_after(60):
+            async for some in process.stdout:
+                printed += some
+                if command == "simulate":  # which nothing else ends
+                    process.terminate()
+            return await process.wait(), printed
+    finally:
+        process.kill()
