@@ -102,6 +102,16 @@ def test_a_person_may_think_again(outbox: Outbox) -> None:
     assert outbox.candidates("rejected") == []
 
 
+def test_another_opinion_takes_the_place_of_the_first(outbox: Outbox) -> None:
+    """Of that rule; what another thought of the product stands."""
+    keep(outbox, one("waiting", at_ms=1), one("waiting", rule="b", at_ms=1))
+
+    outbox.review([one("unfit", at_ms=2, body=b"[]")])
+
+    assert outbox.candidates("unfit") == [one("unfit", at_ms=2, body=b"[]")]
+    assert outbox.candidates("waiting") == [one("waiting", rule="b", at_ms=1)]
+
+
 def test_candidates_come_in_the_order_in_which_they_were_found(outbox: Outbox) -> None:
     """Which is that of the best sellers, whoever was judged first; of one rule if it is named."""
     names = ["B000000003", "B000000001", "B000000002"]
