@@ -465,7 +465,8 @@ class TestFailures:
     ) -> None:
         """What was checked is not checked again at once; what was out is."""
         desk = await open_desk(refill_rate=0)
-        done = watches(50, every_s=3650 * 86_400)  # not due again however fast the clock
+        rarely = 3650 * 86_400  # not due again however fast the clock
+        done, new = watches(50, every_s=rarely), watches(10, every_s=rarely, first=50)
         async with trio.open_nursery() as nursery:
             first = PriceCollector(
                 done,
@@ -479,7 +480,7 @@ class TestFailures:
             await until(all_checked(desk, done))
             nursery.cancel_scope.cancel()
 
-        start(desk, [*done, *(new := watches(10, first=50))])
+        start(desk, [*done, *new])
         await until(all_checked(desk, new))
 
         assert desk.asked()[-1]["asins"] == [one.asin for one in new]
