@@ -16,8 +16,9 @@ help: ## List the targets
 run: for-run ## See it work: the daemon and a simulated Keepa, until Ctrl-C
 	@trap : INT; $(BIN)/python scripts/demo || [ $$? -eq 130 ]
 
+# Three at a time on two cores, for nearly half of their time is waiting.
 test: for-dev ## Run the tests
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 test-services: for-dev ## Run the tests on a real Kafka and Elasticsearch, fetched first
 	@PRICECHECK_SERVICES=required $(BIN)/pytest -m 'services and not long' --timeout 900
