@@ -42,7 +42,7 @@ class Heartbeat:
 
     Too long means: `stall_after` seconds after its start, its last beat or the end of the wait
     it declared, whichever came last. `last_beat` is a trio time; `why` is empty unless a wait
-    is declared.
+    is declared. Where several workers share a run, each has a `part`.
     """
 
     def __init__(self, stall_after: float, on_change: Callable[[], None] = lambda: None) -> None:
@@ -54,31 +54,63 @@ class Heartbeat:
     def beat(self) -> None:
         """Say that something is really finished; this also ends a declared wait."""
         self.last_beat = trio.current_time()
-        self._allow_silence(self.last_beat, "")
+        self._allow_silence(self.last_beat + self._stall_after, "")
 
     def expect(self, until: float, why: str) -> None:
         """Declare a wait until a trio time, with its reason for people.
 
         It replaces the wait declared before, if any, be that longer or shorter.
         """
-        self._allow_silence(until, why)
+        self._allow_silence(until + self._stall_after, why)
+
+    def part(self) -> Heartbeat:
+        """Return a worker's own heartbeat, so that no other worker's hides its silence.
+
+        From then on the run is silent for too long when one of them is, and waits while all do.
+        """
+        part = _Part(self, self._stall_after)
+        self._parts.append(part)
+        return part
 
     def _begin(self) -> None:
         """Forget the last run; the next may be silent for `stall_after` from now."""
         self.why = ""
+        self._parts: list[Heartbeat] = []
         self._patience = trio.CancelScope(deadline=trio.current_time() + self._stall_after)
 
     def _allow_silence(self, until: float, why: str) -> None:
-        self._patience.deadline = until + self._stall_after
+        self._patience.deadline = until
         if why != self.why:
             self.why = why
             self._on_change()
+
+    def _gather(self) -> None:
+        """Take over what the workers say together."""
+        first = min(self._parts, key=lambda part: part._patience.deadline)
+        waiting = all(part.why for part in self._parts)
+        self._allow_silence(first._patience.deadline, first.why if waiting else "")
 
     async def _wait_until_silent(self) -> None:
         """Return once the run has been silent for too long."""
         # A cancel scope as alarm clock: its deadline can move either way while we sleep.
         with self._patience:
             await trio.sleep_forever()
+
+
+class _Part(Heartbeat):
+    """The heartbeat of one worker of a run."""
+
+    def __init__(self, whole: Heartbeat, stall_after: float) -> None:
+        super().__init__(stall_after)
+        self._whole = whole
+
+    def beat(self) -> None:
+        self._whole.last_beat = trio.current_time()
+        super().beat()
+
+    def _allow_silence(self, until: float, why: str) -> None:
+        super()._allow_silence(until, why)
+        self._whole._gather()
 
 
 Run: TypeAlias = Callable[[Heartbeat], Awaitable[None]]

@@ -355,6 +355,85 @@ async def test_a_run_does_not_inherit_the_wait_of_the_one_before(
     assert only(supervisor).stalls == 1
 
 
+async def test_a_silent_worker_is_not_hidden_by_a_busy_one(
+    supervisor: Supervisor, autojump_clock: MockClock
+) -> None:
+    """Each of several workers has a heartbeat of its own; the whole run is cancelled."""
+
+    async def run(heartbeat: Heartbeat) -> None:
+        silent, busy = heartbeat.part(), heartbeat.part()
+        silent.beat()
+        await busily(busy)
+
+    supervisor.start("t", run, stall_after=60)
+    await trio.sleep(59.5)
+    before = only(supervisor)
+    await trio.sleep(1)
+
+    assert (before.stalls, before.last_beat) == (0, 0.5)
+    assert only(supervisor).stalls == 1
+
+
+async def test_a_workers_wait_ends_with_its_own_beat_alone(
+    supervisor: Supervisor, autojump_clock: MockClock
+) -> None:
+    """What one declares holds, whatever the others finish."""
+
+    async def run(heartbeat: Heartbeat) -> None:
+        waiting, busy = heartbeat.part(), heartbeat.part()
+        waiting.expect(1000, "waiting for 1,500 tokens")
+        await busily(busy)
+
+    supervisor.start("t", run, stall_after=60)
+    await trio.sleep(1059.5)
+    before = only(supervisor).stalls
+    await trio.sleep(1)
+
+    assert (before, only(supervisor).stalls) == (0, 1)
+
+
+async def test_a_run_waits_while_all_its_workers_do(
+    supervisor: Supervisor, autojump_clock: MockClock
+) -> None:
+    """The reason shown is the one of the worker that goes on first."""
+
+    async def run(heartbeat: Heartbeat) -> None:
+        first, second = heartbeat.part(), heartbeat.part()
+        second.expect(2000, "waiting for long")
+        await trio.sleep(10)
+        first.expect(1000, "waiting for less")
+        await trio.sleep(10)
+        second.beat()
+        await trio.sleep_forever()
+
+    supervisor.start("t", run, stall_after=60)
+    seen = []
+    for _ in range(3):
+        await trio.sleep(9)
+        seen.append((only(supervisor).state, only(supervisor).why))
+        await trio.sleep(1)
+
+    assert seen == [("running", ""), ("waiting", "waiting for less"), ("running", "")]
+
+
+async def test_workers_of_the_run_before_are_forgotten(
+    supervisor: Supervisor, autojump_clock: MockClock
+) -> None:
+    """They have ended with it, and their silence is none of the next run's."""
+
+    async def run(heartbeat: Heartbeat) -> None:
+        worker = heartbeat.part()
+        worker.beat()
+        if only(supervisor).restarts == 0:
+            raise ValueError
+        await busily(worker)
+
+    supervisor.start("t", run, stall_after=60)
+    await trio.sleep(1000)
+
+    assert (only(supervisor).restarts, only(supervisor).stalls) == (1, 0)
+
+
 async def test_a_task_that_defies_its_cancel_is_stuck(
     supervisor: Supervisor, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,7 +104,7 @@ class PriceCollector:
         heartbeat.beat()
         async with trio.open_nursery() as nursery:
             for _ in range(self._concurrency):
-                nursery.start_soon(self._work, heartbeat)
+                nursery.start_soon(self._work, heartbeat.part())
 
     @property
     def settlement(self) -> Settlement | None:

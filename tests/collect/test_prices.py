@@ -21,6 +21,7 @@ from pricecheck.keepa.wire import Envelope, Point
 from pricecheck.outbox import Commit, ProductState
 from pricecheck.planner import Batch, Planner
 from pricecheck.simulator.settings import Fault
+from pricecheck.supervisor import Supervisor
 from pricecheck.watchlist import Watch
 
 from ..daemons import Service, until
@@ -38,6 +39,24 @@ SHARE = config.Threshold(20, percent=True)
 Start = Callable[..., PriceCollector]
 
 
+def collector_at(
+    desk: Desk,
+    watches: Sequence[Watch],
+    *,
+    concurrency: int,
+    rules: Sequence[config.AlertRule] = (),
+) -> PriceCollector:
+    return PriceCollector(
+        watches,
+        desk.spender,
+        desk.outbox,
+        DerivedDeals(),
+        config.Prices(mode="fixed"),
+        concurrency=concurrency,
+        rules=rules,
+    )
+
+
 @pytest.fixture
 def start(nursery: trio.Nursery) -> Start:
     """Let a collector run at a desk."""
@@ -49,15 +68,7 @@ def start(nursery: trio.Nursery) -> Start:
         concurrency: int = 1,
         rules: Sequence[config.AlertRule] = (),
     ) -> PriceCollector:
-        collector = PriceCollector(
-            watches,
-            desk.spender,
-            desk.outbox,
-            DerivedDeals(),
-            config.Prices(mode="fixed"),
-            concurrency=concurrency,
-            rules=rules,
-        )
+        collector = collector_at(desk, watches, concurrency=concurrency, rules=rules)
         nursery.start_soon(collector.run, desk.heartbeat)
         return collector
 
@@ -468,14 +479,7 @@ class TestFailures:
         rarely = 3650 * 86_400  # not due again however fast the clock
         done, new = watches(50, every_s=rarely), watches(10, every_s=rarely, first=50)
         async with trio.open_nursery() as nursery:
-            first = PriceCollector(
-                done,
-                desk.spender,
-                desk.outbox,
-                DerivedDeals(),
-                config.Prices(mode="fixed"),
-                concurrency=2,
-            )
+            first = collector_at(desk, done, concurrency=2)
             nursery.start_soon(first.run, desk.heartbeat)
             await until(all_checked(desk, done))
             nursery.cancel_scope.cancel()
@@ -484,6 +488,48 @@ class TestFailures:
         await until(all_checked(desk, new))
 
         assert desk.asked()[-1]["asins"] == [one.asin for one in new]
+
+
+class TestSilence:
+    async def test_a_hung_worker_is_not_hidden_by_the_others(
+        self,
+        open_desk: OpenDesk,
+        monkeypatch: pytest.MonkeyPatch,
+        nursery: trio.Nursery,
+        fast_clock: ScaledClock,
+    ) -> None:
+        """All of them are started anew."""
+        desk = await open_desk()
+        settle, calls = desk.spender.settle_doubts, iter(range(1_000_000))
+
+        async def hang_once() -> None:
+            if next(calls) == 0:
+                await trio.sleep_forever()
+            await settle()
+
+        monkeypatch.setattr(desk.spender, "settle_doubts", hang_once)
+        supervisor = Supervisor(nursery)
+        collector = collector_at(desk, watched := watches(4), concurrency=2)
+        supervisor.start("prices", collector.run, stall_after=3600)
+        await until(all_checked(desk, watched))
+
+        await until(lambda: supervisor.statuses()[0].stalls == 1)
+
+    async def test_an_outage_is_no_silence_however_long(
+        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+    ) -> None:
+        """The workers take turns in asking whether Keepa answers again."""
+        desk = await open_desk(faults=(Fault("503", 1.0, "product"),))
+        supervisor = Supervisor(nursery)
+        collector = collector_at(desk, watches(4), concurrency=3)
+        supervisor.start("prices", collector.run, stall_after=2 * 3600)
+        begun = trio.current_time()
+
+        await until(lambda: trio.current_time() > begun + 3 * 3600)
+
+        assert collector.trouble.reason is not None
+        (status,) = supervisor.statuses()
+        assert (status.restarts, status.why) in [(0, "pausing after a failed call"), (0, "")]
 
 
 class TestState:
