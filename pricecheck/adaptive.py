@@ -153,12 +153,15 @@ class AdaptivePlanner:
         if stale or _moved(price, self._price, self._reach / _BEND_STEPS):
             self._reprice(price)
 
-    def pick(self, now: int, most: int, tokens: float = math.inf) -> Batch | None:
+    def pick(
+        self, now: int, most: int, tokens: float = math.inf, *, ahead_ms: int = 0
+    ) -> Batch | None:
         """Take out the product whose check is worth most, and up to `most` that go with it.
 
-        Those are due by `now`, of the same marketplace, ask for the same, are like it checked
-        before or not, and cost no more than `tokens` together. They are out until `done` or
-        `retry`. None when nothing is due, or there are no tokens for it. `most` is at least 1.
+        Those are due `ahead_ms` after `now` at the latest, of the same marketplace, ask for the
+        same, are like it checked before or not, and cost no more than `tokens` together. They are
+        out until `done` or `retry`. None when nothing is due by `now`, or there are no tokens for
+        it. `most` is at least 1.
         """
         if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
@@ -177,7 +180,7 @@ class AdaptivePlanner:
         most = min(most, fitting(tokens, self._cost(extras)))
         kind = self._kinds[chosen]
         watches = []
-        for watch, line, checked_at in kind.take(now, most):
+        for watch, line, checked_at in kind.take(now + ahead_ms, most):
             self._out[watch] = _Out(line, checked_at)
             watches.append(watch)
         self._spendable -= len(watches) * self._cost(extras)

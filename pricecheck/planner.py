@@ -111,13 +111,14 @@ class Planner:
     def learn(self, watch: Watch, rhythm: Rhythm | None, price: int | None) -> None:
         """Take no notice: intervals stay fixed, whatever a check has taught."""
 
-    def pick(self, now: int, most: int, tokens: float = math.inf) -> Batch | None:
+    def pick(
+        self, now: int, most: int, tokens: float = math.inf, *, ahead_ms: int = 0
+    ) -> Batch | None:
         """Take out the most overdue product, and up to `most` in all that can go with it.
 
-        These are due by `now`, of the same marketplace, ask for the same, are like it checked
-        before or not, and cost no more than `tokens` together. They are out until `done` or
-        `retry`. None when nothing is due. `most` is at least 1; `now` may lie ahead of the clock,
-        to take along what is due soon.
+        These are due `ahead_ms` after `now` at the latest, of the same marketplace, ask for the
+        same, are like it checked before or not, and cost no more than `tokens` together. They are
+        out until `done` or `retry`. None when nothing is due by `now`. `most` is at least 1.
         """
         if now < self._latest - CLOCK_SLACK_MS:
             self._clock_set_back(now)
@@ -129,7 +130,7 @@ class Planner:
         chosen = min(in_turn, key=lambda key: self._queues[key].first_due)
         domain, extras, self._picked_first = chosen
         most = min(most, fitting(tokens, self._costs.get(extras, 1.0)))
-        taken = list(self._queues[chosen].take(now, most))
+        taken = list(self._queues[chosen].take(now + ahead_ms, most))
         self._out.update((watch, (due_ms, self._picked_first)) for due_ms, watch in taken)
         watches = tuple(watch for _, watch in taken)
         return Batch(domain, watches, self._picked_first, extras)

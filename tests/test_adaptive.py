@@ -126,6 +126,20 @@ def test_new_products_are_due_at_once_in_the_order_of_the_file() -> None:
     assert planner.pick(NOW, 2) is None
 
 
+def test_what_falls_due_soon_goes_along_and_begins_nothing() -> None:
+    """A batch begins when a product is due, not before."""
+    watches = [make_watch(1, every_s=3600), make_watch(2, every_s=3600)]
+    known = [seen(watches[0], NOW - HOUR), seen(watches[1], NOW - HOUR + 30_000)]
+    alone, along = (AdaptivePlanner(watches, known, min_every_s=3600) for _ in range(2))
+
+    for ahead_ms, planner, size in ((0, alone, 1), (30_000, along, 2)):
+        planner.steer(NOW, PLENTY)
+        assert planner.pick(NOW - 1, 10, ahead_ms=ahead_ms) is None
+        batch = planner.pick(NOW, 10, ahead_ms=ahead_ms)
+        assert batch is not None
+        assert len(batch.watches) == size
+
+
 def test_what_the_store_knows_and_nobody_watches_is_passed_over() -> None:
     """A product taken off the watchlist is not checked because it was once."""
     planner = AdaptivePlanner([make_watch(1)], [seen(make_watch(2), NOW - DAY)])

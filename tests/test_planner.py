@@ -102,6 +102,19 @@ def test_new_products_are_due_at_once_in_the_order_of_the_file() -> None:
     assert planner.pick(NOW, 2) is None
 
 
+def test_what_falls_due_soon_goes_along_and_begins_nothing() -> None:
+    """A batch begins when a product is due, not before."""
+    watches = [make_watch(1), make_watch(2)]
+    due = sorted(next_due(watch, NOW) for watch in watches)
+    ahead = due[1] - due[0]
+    planner = Planner(watches, checked(watches, NOW))
+
+    assert planner.pick(due[0] - 1, 10, ahead_ms=ahead) is None
+    batch = planner.pick(due[0], 10, ahead_ms=ahead)
+    assert batch is not None
+    assert set(batch.watches) == set(watches)
+
+
 def test_the_last_check_decides_when_a_product_is_due() -> None:
     """After a restart a product is due when it would have been without it."""
     watch = make_watch(1)

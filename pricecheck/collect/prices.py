@@ -156,7 +156,7 @@ class PriceCollector:
         now = self._now()
         self._planner.steer(now, self._purse())
         # What falls due soon goes along: fewer calls, nothing late.
-        batch = self._planner.pick(now + self._soon_ms, self._most, self._tokens())
+        batch = self._planner.pick(now, self._most, self._tokens(), ahead_ms=self._soon_ms)
         if batch is None:
             await self._await_due(heartbeat, self._planner.due_in(now))
         else:

@@ -346,9 +346,9 @@ class TestBudget:
         looks = []
         pick = Planner.pick
 
-        def counted(planner: Planner, now: int, most: int, tokens: float) -> Batch | None:
+        def counted(planner: Planner, now: int, *how: Any, **more: Any) -> Batch | None:
             looks.append(now)
-            return pick(planner, now, most, tokens)
+            return pick(planner, now, *how, **more)
 
         monkeypatch.setattr(Planner, "pick", counted)
         desk = await open_desk()
