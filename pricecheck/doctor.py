@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,9 +23,10 @@ from pricecheck.daemon import Plan, read_plan
 from pricecheck.deliver.configured import configured_sinks
 from pricecheck.deliver.elasticsearch import ElasticsearchSink
 from pricecheck.deliver.kafka import KafkaSink
-from pricecheck.errors import PricecheckError
+from pricecheck.errors import PricecheckError, StoreError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.needs import tokens_a_day
+from pricecheck.outbox import FILE_NAME, open_readonly
 from pricecheck.snapshot import Snapshot
 from pricecheck.status import ask
 from pricecheck.watched import accepted, with_discovered
@@ -105,6 +107,7 @@ def _places(plan: Plan) -> list[Finding]:
         findings = [Finding("disk", "warning", said, "make room, or lower outbox.retention")]
     else:
         findings = [Finding("disk", "ok", said)]
+    findings += _outbox(directory)
     if not os.access(place, os.W_OK):
         findings.append(
             Finding(
@@ -120,6 +123,21 @@ def _places(plan: Plan) -> list[Finding]:
             said = f"everybody may read the API key in {file}"
             findings.append(Finding("permissions", "warning", said, f"chmod o-rw {file}"))
     return findings
+
+
+def _outbox(directory: Path) -> list[Finding]:
+    """Look whether what is kept can be read; nothing where this user may not look."""
+    if directory.exists() and not directory.is_dir():
+        said = f"{directory} is no directory"
+        return [Finding("outbox", "failure", said, "move it away, or set state_directory")]
+    path = directory / FILE_NAME
+    if not os.access(path, os.R_OK):
+        return []
+    try:
+        with closing(open_readonly(path)) as outbox:
+            return [Finding("outbox", "ok", f"{outbox.size_bytes() / 1e6:,.1f} MB at {path}")]
+    except StoreError as error:
+        return [Finding("outbox", "failure", error.message, error.remedy)]
 
 
 async def _keepa(plan: Plan) -> list[Finding]:

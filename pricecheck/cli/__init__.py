@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from importlib import import_module
-from types import TracebackType
+from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -76,7 +76,9 @@ def _pricecheck() -> None:
 
 def main() -> None:
     """Run the command line; an operator's fault is a sentence, a remedy and an exit code."""
-    sys.excepthook = _tell_bug
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Titles and currencies are of all the world, a terminal's encoding may not be.
+        sys.stdout.reconfigure(errors="replace")
     try:
         # click itself knows only whether somebody watches.
         colour = False if os.environ.get("NO_COLOR") else None
@@ -87,9 +89,10 @@ def main() -> None:
         remedy = f"\n{priority}  {error.remedy}" if error.remedy else ""
         click.echo(_redacted(f"{priority}Error: {error.message}{remedy}"), err=True)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    except Exception as error:  # noqa: BLE001  # a bug's last border: it is told, with a code of its own
+        if not (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            _tell_bug(error)
+            sys.exit(os.EX_SOFTWARE)
         where = error.filename or "the output"
         click.echo(_redacted(f"Error: {where} can't be written: {error.strerror}"), err=True)
         # What Python still holds of it goes nowhere, or it would complain at the end.
@@ -97,13 +100,11 @@ def main() -> None:
         sys.exit(os.EX_IOERR)
 
 
-def _tell_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+def _tell_bug(error: Exception) -> None:
     """Print what Python itself would of a bug, without the secrets in it."""
     import traceback
 
-    sys.stderr.write(
-        _redacted("".join(traceback.format_exception(kind, error, error.__traceback__)))
-    )
+    click.echo(_redacted("".join(traceback.format_exception(error))), err=True, nl=False)
 
 
 def _redacted(text: str) -> str:

@@ -15,6 +15,9 @@ _TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason", "Rule")
 _GIVES_WAY: Final = ("Title", "Reason")
 """The columns that are cut where the terminal is too narrow."""
 
+_ASIN_WIDTH: Final = 10
+"""An ASIN that is cut is none: other commands want it whole."""
+
 _SIZES: Final = ("B", "kB", "MB", "GB")
 
 
@@ -62,6 +65,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(
             header,
             no_wrap=header not in _GIVES_WAY,
+            min_width=_ASIN_WIDTH if header == "ASIN" else None,
             justify="left" if header in _TEXTS else "right",
         )
     for row in zip(*(cells for _, cells in columns), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -49,6 +50,18 @@ class _Duration(click.ParamType[Any, Any]):
             self.fail(str(error), param, ctx)
 
 
+class Figure(click.FloatRange):
+    """A number of a range, and not nan or infinite, which a range alone lets through."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        figure: float = super().convert(value, param, ctx)
+        if not math.isfinite(figure):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return figure
+
+
 DURATION = _Duration()
 """A duration such as 12h or 30d, as seconds."""
 
@@ -71,6 +84,17 @@ def domain_option(command: F) -> F:
     return click.option(
         "--domain", "market", type=_Market(), metavar="CODE", help="Of this marketplace: DE, UK."
     )(command)
+
+
+def check_price_type(name: str) -> str:
+    """Return the price type of that name. Raises InputError when there is none."""
+    from pricecheck.errors import InputError
+    from pricecheck.keepa.tables import PRICES
+
+    names = [each.name for each in PRICES]
+    if name.upper() not in names:
+        raise InputError(f"{name!r} is no price type", remedy="use one of " + ", ".join(names))
+    return name.upper()
 
 
 def json_option(command: F) -> F:

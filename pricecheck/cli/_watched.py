@@ -82,7 +82,7 @@ def list_(
         _show(found, settings.config.time.now_ms())
         click.echo(f"{len(found):,} of {len(wanted):,} products")
     else:
-        click.echo("No such product is watched. `pricecheck watch add` adds one.", err=True)
+        click.echo("No such product is watched.", err=True)
 
 
 @click.command()

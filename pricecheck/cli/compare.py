@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pricecheck.cli._format import amount, percent, print_table
-from pricecheck.cli._options import config_option, json_option, say_simulated, stored
+from pricecheck.cli._options import (
+    check_price_type,
+    config_option,
+    json_option,
+    say_simulated,
+    stored,
+)
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
@@ -38,22 +44,16 @@ def command(
     """
     import msgspec
 
-    from pricecheck.errors import InputError
     from pricecheck.exchange import read_rates
-    from pricecheck.keepa.tables import PRICES
+    from pricecheck.watchlist import parse_asin
 
-    price_type = price_type.upper()
-    if price_type not in {each.name for each in PRICES}:
-        raise InputError(
-            f"{price_type} is no price type",
-            remedy="use one of " + ", ".join(each.name for each in PRICES),
-        )
+    price_type = check_price_type(price_type)
+    asins = [parse_asin(asin)] if asin else None
     rates = read_rates(settings)
     with stored(settings) as outbox:
-        asins = [asin.upper()] if asin else list(_in_several(outbox))
         rows = [
             row
-            for each in asins
+            for each in asins or _in_several(outbox)
             if (row := _compared(outbox, each, price_type, rates, settings)) is not None
         ]
     say_simulated(settings)

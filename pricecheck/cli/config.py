@@ -31,10 +31,12 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     from pricecheck.deliver.configured import configured_sinks
     from pricecheck.needs import discovery_a_day, most_for_prices, tokens_a_day
     from pricecheck.silence import silent_rules
+    from pricecheck.status import socket_path
     from pricecheck.watched import accepted, with_discovered
 
     plan = read_plan(find_config(file), strict=strict, key="not looked for" if no_key else None)
     sinks = configured_sinks(plan.settings)
+    socket_path(plan.settings.socket_directory())
     if quiet:
         return
     watched = with_discovered(plan.watchlist, plan.settings, accepted(plan.settings))

@@ -10,6 +10,7 @@ import click
 from pricecheck.cli._format import amount, print_table
 from pricecheck.cli._options import (
     DURATION,
+    Figure,
     config_option,
     domain_option,
     json_option,
@@ -36,7 +37,7 @@ _LOOKED_AT: Final = 10_000
     help="Seen within this time: 6h, 2d.",
 )
 @click.option("--min-discount", type=click.IntRange(0, 100), default=0, help="In per cent.")
-@click.option("--max-price", type=click.FloatRange(0), help="In the marketplace's currency.")
+@click.option("--max-price", type=Figure(0), help="In the marketplace's currency.")
 @click.option("--min-score", type=click.FloatRange(0, 100), default=0.0, help="0 to 100.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--report", is_flag=True, help="As a report, each product once.")
@@ -44,9 +45,7 @@ _LOOKED_AT: Final = 10_000
     "--format",
     "form",
     type=click.Choice(["markdown", "html"]),
-    default="markdown",
-    show_default=True,
-    help="Of the report.",
+    help="Of the report.  [default: markdown]",
 )
 @click.option("--send", is_flag=True, help="Send the report to the services of [notify].")
 @json_option
@@ -59,7 +58,7 @@ def command(
     min_score: float,
     limit: int,
     report: bool,
-    form: Literal["markdown", "html"],
+    form: Literal["markdown", "html"] | None,
     send: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +72,10 @@ def command(
     from pricecheck.keepa.tables import BY_CODE
     from pricecheck.keepa.time import to_rfc3339
 
+    if as_json and (report or send):
+        raise click.UsageError("--json or a report, not both.")
+    if form and not (report or send):
+        raise click.UsageError("--format is of a report: add --report or --send.")
     since = to_rfc3339(settings.config.time.now_ms() // 1000 * 1000 - within * 1000)
     found = [
         deal
@@ -86,7 +89,7 @@ def command(
         )
     ]
     if report or send:
-        _report(settings, found, limit, form, send=send)
+        _report(settings, found, limit, form or "markdown", send=send)
         return
     best = sorted(found, key=attrgetter("deal_score"), reverse=True)[:limit]
     say_simulated(settings)

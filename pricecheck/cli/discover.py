@@ -85,8 +85,9 @@ def accept(
     market: Marketplace | None,
 ) -> None:
     """Watch candidates from now on. A named one may be one that did not fit."""
+    _check_choice(products, rule, everything=everything)
     with writable(settings) as outbox:
-        if everything and not products:
+        if everything:
             chosen = _up_to_most(settings, outbox, rule, market)
         else:
             chosen = _named(outbox, products, market)
@@ -110,14 +111,22 @@ def reject(
     market: Marketplace | None,
 ) -> None:
     """Let candidates not be found again."""
+    _check_choice(products, rule, everything=everything)
     with writable(settings) as outbox:
-        if everything and not products:
+        if everything:
             chosen = _of_market(_waiting(settings, outbox, rule), market)
         else:
             chosen = _named(outbox, products, market)
         _decide(settings, outbox, chosen, "rejected")
     click.echo(f"{len(chosen):,} candidates are rejected")
     _tell(settings, chosen)
+
+
+def _check_choice(products: tuple[str, ...], rule: str | None, *, everything: bool) -> None:
+    if everything == bool(products):
+        raise click.UsageError("Name ASINs, or --all; one of both.")
+    if rule and not everything:
+        raise click.UsageError("--rule goes with --all.")
 
 
 def _waiting(settings: Settings, outbox: Outbox, rule: str | None) -> list[Candidate]:
@@ -165,8 +174,6 @@ def _named(
     from pricecheck.errors import InputError
     from pricecheck.identify import identify
 
-    if not products:
-        raise click.UsageError("Name ASINs, or --all.")
     states: tuple[CandidateState, ...] = ("waiting", "unfit", "found", "rejected")
     known: dict[str, dict[str, Candidate]] = {}
     for one in (one for state in states for one in outbox.candidates(state)):
@@ -183,7 +190,7 @@ def _named(
         if len(of) > 1:
             there = ", ".join(one.domain for one in of)
             raise InputError(f"{asin} was found on {there}", remedy="name one with --domain")
-        chosen += of
+        chosen += [one for one in of if one not in chosen]
     return chosen
 
 

@@ -16,6 +16,7 @@ import click
 from pricecheck.cli._format import in_colour
 from pricecheck.cli._options import (
     DURATION,
+    check_price_type,
     config_option,
     domain_option,
     json_option,
@@ -63,6 +64,10 @@ def command(
     """
     import msgspec
 
+    if as_csv and as_json:
+        raise click.UsageError("--csv or --json, not both.")
+    if price_type is not None:
+        price_type = check_price_type(price_type)
     changes = _changes(settings, asin, market, since, price_type)
     say_simulated(settings)
     if as_json:
@@ -102,7 +107,7 @@ def _changes(
     decoder = msgspec.json.Decoder(Change)
     changes = [decoder.decode(body) for body in bodies]
     if price_type is not None:
-        changes = [change for change in changes if change.price_type == price_type.upper()]
+        changes = [change for change in changes if change.price_type == price_type]
     if not changes:
         raise InputError(
             f"no price change of {asin} is known for that time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import click
@@ -27,13 +28,14 @@ def command(directory: Path) -> None:
     config, watchlist = (directory / name for name in _FILES)
     for path in (config, watchlist):
         _write(path, files("pricecheck").joinpath("examples", path.name).read_text("utf-8"))
-    key, start = "export KEEPA_API_KEY=...", f"pricecheck run --config {config}"
+    named = quote(str(config))
+    key, start = "export KEEPA_API_KEY=...", f"pricecheck run --config {named}"
     if unit := Settings(Config(), config).unit:
         _write(directory / KEY_CREDENTIAL, "", mode=0o600)
         key = f"put the API key into {directory / KEY_CREDENTIAL}"
         start = f"systemctl enable --now {unit.removesuffix('.service')}"
     click.echo("\nNext:")
-    for step in (f"put ASINs into {watchlist}", key, f"pricecheck config check {config}", start):
+    for step in (f"put ASINs into {watchlist}", key, f"pricecheck config check {named}", start):
         click.echo(f"  {step}")
 
 

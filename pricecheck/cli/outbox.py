@@ -118,11 +118,13 @@ def _status(settings: Settings) -> None:
 
 def _chosen(outbox: Outbox, letters: tuple[str, ...], source: str | None) -> list[DeadLetter]:
     """Return the letters named, or all of a source."""
+    if source is not None and letters:
+        raise click.UsageError("Name letters, or a --source for all of it, not both.")
     if source is not None:
         return outbox.dead_letters(source=source, limit=_ALL)
     if not letters:
         raise click.UsageError("Name letters, or a --source for all of it.")
-    return [_find(outbox, letter) for letter in letters]
+    return [_find(outbox, letter) for letter in dict.fromkeys(letters)]
 
 
 def _find(outbox: Outbox, name: str) -> DeadLetter:

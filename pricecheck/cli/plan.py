@@ -9,6 +9,7 @@ import click
 
 from pricecheck.cli._format import amount, in_colour, print_table
 from pricecheck.cli._options import (
+    Figure,
     config_option,
     domain_option,
     json_option,
@@ -40,7 +41,7 @@ _WIDEST: Final = 100
 @domain_option
 @click.option(
     "--refill",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Figure(min=0, min_open=True),
     metavar="TOKENS",
     help="Tokens a minute of the Keepa plan.  [default: as the last answer said, else 20]",
 )
@@ -65,6 +66,8 @@ def command(
     right  the share of the time for which a shown price is the real one
     delay  from a price change to the check that sees it; longest: the longest wait for one
     """
+    if market and asin is None:
+        raise click.UsageError("--domain goes with an ASIN.")
     plan = _Plan(settings, refill)
     say_simulated(settings)
     if asin is not None:
@@ -88,7 +91,9 @@ class _Plan:
         products = {(watch.domain, watch.asin) for watch in self.watches}
         self.known = {who: seen for who, seen in stored_of.items() if who in products}
         self.refill = refill or last_refill or _USUAL_REFILL
-        self.assumed = not (refill or last_refill)
+        self.told = "assumed; --refill tells another"
+        if refill or last_refill:
+            self.told = "as --refill tells" if refill else "as Keepa told last"
         self.others = settings.config.others_a_minute(settings.config.prior_costs)
         self.sizes = Counter(watch.extras for watch in self.watches)
         self.costs = {extras: settings.config.costs.check(extras) for extras in self.sizes}
@@ -181,13 +186,12 @@ def _summarise(plan: _Plan, now: Forecast) -> None:
     from pricecheck.needs import discovery_a_day
 
     prices = plan.settings.config.prices
-    told = "assumed; --refill tells another" if plan.assumed else "as Keepa told last"
     click.echo(
         f"products   {len(plan.watches):,}, {len(plan.known):,} of them known; "
         f"{plan.planner.prior:.2g} changes a day on average"
     )
     click.echo(
-        f"tokens     {now.refill:g} a minute ({told}), {now.refill * 1440:,.0f} a day; "
+        f"tokens     {now.refill:g} a minute ({plan.told}), {now.refill * 1440:,.0f} a day; "
         f"deals and best sellers take {plan.others * 1440:,.0f}"
     )
     for extras, size in plan.sizes.items():

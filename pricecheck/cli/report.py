@@ -68,11 +68,18 @@ def _snapshot(settings: Settings) -> Snapshot | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put the file there in one step: a browser that reloads it never sees half a page."""
+    """Put the file there in one step: a browser that reloads it never sees half a page.
+
+    A link stays one, and a pipe or device is written to.
+    """
     from pricecheck.errors import InputError
 
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        path = path.resolve()
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(content)

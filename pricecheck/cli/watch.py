@@ -122,6 +122,8 @@ def remove(
     from pricecheck.errors import InputError
     from pricecheck.watched import accepted
 
+    if market and everywhere:
+        raise click.UsageError("--domain or --everywhere, not both.")
     bad: list[str] = []
     gone: dict[tuple[str, str], None] = {}
     discovered = {(one.domain, one.asin): one for one in accepted(settings)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pricecheck.cli._options import Figure
 from pricecheck.errors import PricecheckError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--tokens", type=int, help="Tokens at the start.  [default: a full bucket]")
 @click.option(
     "--time-factor",
-    type=click.FloatRange(0, min_open=True),
+    type=Figure(0, min_open=True),
     default=1.0,
     help="How many times faster simulated time passes.",
 )

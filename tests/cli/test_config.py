@@ -102,12 +102,24 @@ async def test_without_an_api_key_it_says_how_to_give_one(run: Run, home: Path) 
 
 async def test_without_looking_for_a_key_the_rest_is_checked(run: Run, home: Path) -> None:
     """A reload's check can't read the credential that the daemon already has."""
-    (home / "pricecheck.toml").write_text("")
+    (home / "pricecheck.toml").write_text('state_directory = "state"\n')
 
     done = await run("config", "check", "--no-key")
 
     assert done.returncode == 0
     assert "key        not looked for" in done.stdout
+
+
+async def test_a_path_too_long_for_a_socket_is_refused_as_at_the_start(
+    run: Run, home: Path
+) -> None:
+    """Before anybody installs it."""
+    (home / "pricecheck.toml").write_text(f'state_directory = "{"long/" * 20}"\n')
+
+    done = await run("config", "check", "--no-key")
+
+    assert done.returncode == 78
+    assert "too long a path for a socket" in done.stderr
 
 
 async def test_errors_carry_a_priority_when_the_journal_reads(run: Run, home: Path) -> None:

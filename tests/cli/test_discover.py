@@ -108,6 +108,13 @@ async def test_all_is_up_to_the_most_of_each_rule(run: Run) -> None:
     assert "1 of 1 candidates" in (await run("discover")).stdout
 
 
+async def test_one_named_twice_is_taken_once(run: Run) -> None:
+    """And counted once."""
+    done = await run("discover", "accept", NAMES[0], NAMES[0])
+
+    assert done.stdout.startswith("1 products are watched")
+
+
 async def test_what_is_rejected_is_offered_no_more(run: Run, candidates: Outbox) -> None:
     """Also when a list brings it again."""
     done = await run("discover", "reject", NAMES[0])
@@ -144,6 +151,8 @@ async def test_what_is_removed_is_not_found_again(
         (["accept", NAMES[0], "--domain", "FR"], os.EX_DATAERR, "does not wait"),
         (["accept", "no-asin"], os.EX_DATAERR, "no-asin"),
         (["reject"], 2, "Name ASINs, or --all"),
+        (["accept", NAMES[0], "--all"], 2, "one of both"),
+        (["reject", NAMES[0], "--rule", "keyboards"], 2, "--rule goes with --all"),
         (["--rule", "keyboards", "accept", "--all"], 2, "Write options behind accept"),
     ],
 )

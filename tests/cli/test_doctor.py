@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pricecheck.outbox import FILE_NAME, Outbox
 from tests.cli.conftest import KEY, Run
 
 Simulate = Callable[..., Awaitable[Path]]
@@ -73,6 +74,29 @@ async def test_what_is_broken_fails(
     assert finding["level"] == "failure"
     assert said in finding["said"]
     assert finding["remedy"]
+
+
+async def test_an_outbox_that_can_not_be_read_fails(
+    run: Run, simulate: Simulate, home: Path
+) -> None:
+    """Corrupt, or with a file in place of its directory; a sound one has its size."""
+    await simulate()
+    state = home / "state"
+    state.write_text("")
+    no_directory = await run("doctor", "--json")
+    state.unlink()
+    state.mkdir()
+    (state / FILE_NAME).write_bytes(b"no database" * 1_000)
+    corrupt = await run("doctor", "--json")
+    (state / FILE_NAME).unlink()
+    Outbox.open(state / FILE_NAME).close()
+    sound = await run("doctor", "--json")
+
+    findings = [found(done.stdout, "outbox")[0] for done in (no_directory, corrupt, sound)]
+    assert [each["level"] for each in findings] == ["failure", "failure", "ok"]
+    assert (no_directory.returncode, corrupt.returncode) == (2, 2)
+    assert "is no directory" in findings[0]["said"]
+    assert "corrupt" in findings[1]["said"]
 
 
 async def test_a_sink_that_is_away_fails_and_the_rest_is_still_checked(

@@ -68,6 +68,19 @@ def test_a_full_disk_behind_the_output_is_an_error_of_one_line() -> None:
     assert done.stderr == "Error: the output can't be written: No space left on device\n"
 
 
+def test_a_bug_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """70, so that it is not taken for the 1 of a degraded daemon; its traceback is printed."""
+    broken = "import pricecheck.cli as cli; cli._pricecheck = lambda **_: 1 / 0; cli.main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", broken], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == os.EX_SOFTWARE
+    assert done.stderr.startswith("Traceback")
+    assert "ZeroDivisionError" in done.stderr
+
+
 async def test_version(run: Run) -> None:
     """The version is that of the package."""
     done = await run("--version")

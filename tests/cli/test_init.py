@@ -30,6 +30,13 @@ async def test_writes_both_files_and_says_what_comes_next(run: Run, home: Path) 
     assert not (home / "new/keepa-api-key").exists()
 
 
+async def test_the_commands_can_be_copied(run: Run) -> None:
+    """Whatever the directory is called."""
+    done = await run("init", "my prices")
+
+    assert "pricecheck config check 'my prices/pricecheck.toml'" in done.stdout
+
+
 def test_where_a_service_reads_them_it_lays_a_file_for_the_key(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,23 @@ async def test_drop_deletes_those_of_a_source(run: Run, outbox: OPEN) -> None:
 
 
 @pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+async def test_letters_and_a_source_are_not_named_together(
+    run: Run, outbox: OPEN, verb: str
+) -> None:
+    """Whoever names one does not mean all of its source."""
+    before = outbox().dead_letter_counts()
+    name = (await run("outbox", "list", "--source", "kafka")).stdout.splitlines()[1].split()[0]
+
+    done = await run("outbox", verb, name, "--source", "kafka")
+
+    assert done.returncode == 2
+    assert "not both" in done.stderr
+    assert outbox().dead_letter_counts() == before
+    assert (await run("outbox", "drop", name, name)).stdout == "1 dropped\n"
+
+
+@pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize("verb", ["show", "retry", "drop"])
 async def test_an_unknown_letter_is_said(run: Run, verb: str) -> None:
     """Nothing happens, and the way to the names is shown."""

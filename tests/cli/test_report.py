@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -62,6 +63,36 @@ async def test_the_running_daemon_tells_its_tasks(
 
     page = (home / "pricecheck.html").read_text("utf-8")
     assert "waiting for 1,500 tokens until 14:05" in page
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_link_stays_a_link(run: Run, home: Path) -> None:
+    """What it leads to is written."""
+    (home / "real.html").write_text("old")
+    (home / "link.html").symlink_to("real.html")
+
+    await run("report", "--output", "link.html")
+
+    assert (home / "link.html").is_symlink()
+    assert "Deal B000000001" in (home / "real.html").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_pipe_is_written_to_and_not_replaced(run: Run, home: Path) -> None:
+    """As a device is."""
+    os.mkfifo(home / "pipe")
+    read: list[str] = []
+
+    async def reader() -> None:
+        read.append(await trio.to_thread.run_sync((home / "pipe").read_text))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader)
+        done = await run("report", "--output", "pipe")
+
+    assert done.returncode == 0, done.stderr
+    assert read[0].startswith("<!DOCTYPE html>")
+    assert (home / "pipe").is_fifo()
 
 
 @pytest.mark.usefixtures("stored")

@@ -36,10 +36,14 @@ def change(days: float, old: int | None, new: int | None, **fields: Any) -> Reco
 
 
 def deal(asin: str, score: float, price: int, discount: int, **fields: Any) -> Record:
-    shape = {"domain": "DE", "currency": "EUR", "timestamp": ago(0.1)} | fields
+    shape = {
+        "domain": "DE",
+        "currency": "EUR",
+        "timestamp": ago(0.1),
+        "title": f"Deal {asin}",
+    } | fields
     return Deal(
         asin=asin,
-        title=f"Deal {asin}",
         price_type="NEW",
         created_at=ago(3),
         current_price=price,
@@ -87,6 +91,32 @@ async def test_history_as_csv(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("changes")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["history", "B000000001", "--csv", "--json"], 2, "not both"),
+        (["history", "B000000001", "--type", "foo"], 65, "'foo' is no price type"),
+        (["deals", "--report", "--json"], 2, "not both"),
+        (["deals", "--format", "html"], 2, "add --report or --send"),
+        (["deals", "--max-price", "nan"], 2, "nan is not a number"),
+        (["compare", "NOPE"], 65, "NOPE"),
+        (["plan", "--domain", "UK"], 2, "--domain goes with an ASIN"),
+        (["plan", "--refill", "inf"], 2, "inf is not a number"),
+        (["simulate", "--time-factor", "nan"], 2, "nan is not a number"),
+        (["watch", "remove", "B000000001", "--domain", "DE", "--everywhere"], 2, "not both"),
+    ],
+)
+async def test_no_option_is_passed_over_in_silence(
+    run: Run, arguments: list[str], code: int, said: str
+) -> None:
+    """What makes no sense, alone or together, is an error."""
+    done = await run(*arguments)
+
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+@pytest.mark.usefixtures("changes")
 async def test_history_as_json_goes_as_far_back_as_asked(run: Run) -> None:
     """All types and marketplaces, within --since."""
     done = await run("history", "B000000001", "--json", "--since", "300d")
@@ -95,6 +125,16 @@ async def test_history_as_json_goes_as_far_back_as_asked(run: Run) -> None:
     assert len(found) == 6
     assert found[0]["old_price"] == 1000
     assert [each["domain"] for each in found] == ["DE"] * 5 + ["JP"]
+
+
+async def test_what_a_terminal_can_not_show_is_replaced(run: Run, keep: Keep) -> None:
+    """A title of any script is no reason to fail."""
+    keep([deal("B000000001", 60, 4000, 40, title="\u952e\u76d8 keyboard")])
+
+    done = await run("deals", env={"PYTHONIOENCODING": "latin-1"})
+
+    assert done.returncode == 0, done.stderr
+    assert "?? keyboard" in done.stdout
 
 
 @pytest.mark.usefixtures("changes")
