@@ -24,8 +24,9 @@ from pricecheck.deliver.sink import (
     SinkUnsureError,
 )
 from pricecheck.deliver.state import RelayState, RelayStatus
+from pricecheck.errors import StoreError
 from pricecheck.logs import kv, redacted
-from pricecheck.outbox import Commit, DeadLetter, DiskFullError, Outbox, Stored
+from pricecheck.outbox import Commit, DeadLetter, Outbox, Stored
 from pricecheck.supervisor import Heartbeat
 from pricecheck.timescale import TimeScale
 
@@ -206,18 +207,21 @@ class Relay:
     async def _settle(
         self, letters: tuple[DeadLetter, ...], done: int, heartbeat: Heartbeat
     ) -> None:
-        """Keep the dead letters, then move the cursor; on a full disk, wait until there is room."""
+        """Keep the dead letters, then move the cursor; where that fails, try again and again.
+
+        Or all that has just been delivered would be so once more.
+        """
         while True:
             try:
                 if letters:
                     await trio.to_thread.run_sync(self._outbox.commit, Commit(dead_letters=letters))
                 await trio.to_thread.run_sync(self._outbox.acknowledge, self.name, done)
-            except DiskFullError as error:
+            except StoreError as error:
                 await self._back_off(error, heartbeat)
             else:
                 return
 
-    async def _back_off(self, error: SinkError | DiskFullError, heartbeat: Heartbeat) -> None:
+    async def _back_off(self, error: SinkError | StoreError, heartbeat: Heartbeat) -> None:
         longest = min(self._pause, _longest_pause(error))
         self._pause = 2 * longest
         self._note_error(error)
@@ -229,7 +233,7 @@ class Relay:
         self._next_try_at = None
         self._state = before
 
-    def _note_error(self, error: SinkError | DiskFullError) -> None:
+    def _note_error(self, error: SinkError | StoreError) -> None:
         said, now = redacted(str(error)), trio.current_time()
         self._last_error, self._last_error_at = said, now
         if self._trouble is None:
@@ -256,7 +260,7 @@ class Relay:
         return trio.current_time() + seconds * self._time.factor
 
 
-def _longest_pause(error: SinkError | DiskFullError) -> float:
+def _longest_pause(error: SinkError | StoreError) -> float:
     if isinstance(error, SinkAwayError):
         return LONGEST_PAUSE_AWAY_S
     return LONGEST_PAUSE_UNSURE_S if isinstance(error, SinkUnsureError) else LONGEST_PAUSE_BUSY_S

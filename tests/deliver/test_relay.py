@@ -21,6 +21,7 @@ from pricecheck.deliver.sink import (
     SinkError,
     SinkUnsureError,
 )
+from pricecheck.errors import StoreError
 from pricecheck.outbox import Commit, DiskFullError, Outbox
 from pricecheck.supervisor import Supervisor
 from pricecheck.timescale import TimeScale
@@ -339,6 +340,31 @@ async def test_a_full_disk_of_ours_holds_delivery_up_and_loses_nothing(
         await drained(relay)
 
     assert [letter.id for letter in outbox.dead_letters()] == [ids[1]]
+    assert len(sink.calls) == 1
+
+
+async def test_a_locked_outbox_lets_nothing_be_told_twice(
+    outbox: Outbox, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been delivered is noted as soon as that can be, and not delivered again."""
+    fill(outbox, 2)
+    locked = [True] * 3
+    plain = outbox.acknowledge
+
+    def acknowledge(relay: str, seq: int) -> None:
+        if locked:
+            locked.pop()
+            raise StoreError("another process has kept the outbox locked")
+        plain(relay, seq)
+
+    monkeypatch.setattr(outbox, "acknowledge", acknowledge)
+    sink = ScriptedSink()
+    relay = Relay(sink, outbox)
+
+    async with running(relay):
+        await drained(relay)
+
+    assert locked == []
     assert len(sink.calls) == 1
 
 
