@@ -174,9 +174,9 @@ class KafkaSink:
     async def close(self) -> None:
         """Give what is under way a moment to arrive, then forget the rest: it is sent again."""
         producer, self._producer = self._producer, None
+        self._forget_batch()
         if producer is not None:
             await _in_thread(partial(_close, producer))
-        self._forget_batch()
 
     # What follows runs in threads, one at a time.
 
@@ -311,7 +311,7 @@ class KafkaSink:
 
     def _hand_over(self, producer: Producer, batch: Sequence[Stored]) -> None:
         """Produce what librdkafka does not have yet: the busiest loop of all."""
-        produce, routes, failed, report = producer.produce, self._routes, self._failed, self._report
+        produce, routes, failed = producer.produce, self._routes, self._failed
         last = self._handed_over
         try:
             for stored in batch:
@@ -320,7 +320,7 @@ class KafkaSink:
                     continue  # it has this one of a batch begun earlier
                 topic, kind = routes[record.kind]
                 headers = [("id", record.id), kind, _SCHEMA]
-                told = partial(report, seq)
+                told = partial(_note_failure, failed, seq)
                 while True:
                     try:
                         produce(topic, record.body, record.key, headers=headers, on_delivery=told)
@@ -341,11 +341,6 @@ class KafkaSink:
                 remedy="raise queue.buffering.max.kbytes in kafka.options",
             )
         self._wait(producer, room=True)
-
-    def _report(self, seq: int, error: KafkaError, message: Message) -> None:
-        """Note a message that failed; of one that arrived there is no report."""
-        del message
-        self._failed[seq] = error
 
     def _wait(self, producer: Producer, *, room: bool = False) -> None:
         """Wait until every message is settled, or (`room`) until one is."""
@@ -371,7 +366,7 @@ class KafkaSink:
 
     def _forget_batch(self) -> None:
         self._handed_over = 0
-        self._failed.clear()
+        self._failed = {}  # another: late reports of a closed producer are of the old one
 
     def _check_fatal(self, producer: Producer) -> None:
         """Give up a producer that librdkafka calls dead; the next sends what this one held."""
@@ -440,6 +435,14 @@ def _options(settings: config.Kafka, sasl_password: str | None) -> dict[str, Any
 def _words(error: KafkaError) -> str:
     """Return Kafka's own words for an error."""
     return f"{error.name()}: {error.str()}"
+
+
+def _note_failure(
+    failed: dict[int, KafkaError], seq: int, error: KafkaError, message: Message
+) -> None:
+    """Note a message that failed; of one that arrived there is no report."""
+    del message
+    failed[seq] = error
 
 
 def _close(producer: Producer) -> None:

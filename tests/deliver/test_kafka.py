@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -194,6 +195,36 @@ async def test_messages_of_a_batch_that_hangs_are_not_produced_twice(
     )
 
 
+async def test_what_a_close_that_is_cut_off_has_lost_is_sent_again(
+    open_sink: Open, slow_brokers: str, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another producer has nothing of what the old one was given."""
+    monkeypatch.setattr(kafka, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(kafka, "ANSWERS_WITHIN_S", 10.0)
+    sink = open_sink(slow_brokers)
+    batch = stored(change(1))
+    await sink.connect()
+    with pytest.raises(SinkAwayError, match="Kafka does not answer"):
+        await sink.send(batch)
+    monkeypatch.setattr(kafka, "PATIENCE_S", 20.0)
+
+    def lose(producer: Producer) -> None:
+        producer.purge()
+        time.sleep(2.0)
+        producer.poll(0)  # only now it reports
+
+    with monkeypatch.context() as patch, trio.move_on_after(0.1) as patience:
+        patch.setattr(kafka, "_close", lose)
+        await sink.close()
+    await sink.connect()
+    receipt = await sink.send(batch)
+
+    assert patience.cancelled_caught
+    assert receipt == Receipt()
+    (arrived,) = consume(slow_brokers, names.by_kind()["change"], 1)
+    assert arrived.value() == change(1).body
+
+
 async def test_a_send_can_be_cancelled(
     open_sink: Open, slow_brokers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,8 +281,10 @@ async def test_a_dead_producer_is_replaced(
 
     sink = open_sink()
     fatal = KafkaError(KafkaError._FENCED, "made up", fatal=True)
-    plain = sink._report
-    monkeypatch.setattr(sink, "_report", lambda seq, _, message: plain(seq, fatal, message))
+    plain = kafka._note_failure
+    monkeypatch.setattr(
+        kafka, "_note_failure", lambda failed, seq, _, message: plain(failed, seq, fatal, message)
+    )
     monkeypatch.setattr(kafka, "Producer", Dying)
     await sink.connect()
 
