@@ -48,6 +48,7 @@ _HOUR_S: Final = 3600
 _RETAIN_BITE: Final = 10_000
 _OPENING_S: Final = 3600  # a large outbox is read whole, and may have to be migrated
 _LAST_WRITES_S: Final = 60
+_REREAD_S: Final = 60  # until what could not be read is read again
 _M_MMAP_THRESHOLD: Final = -3  # mallopt(3); once set, glibc no longer raises it by itself
 _M_ARENA_MAX: Final = -8
 
@@ -247,8 +248,11 @@ class Daemon:
                 grow = partial(with_discovered, self._plan, self._outbox)
                 try:
                     await self._take_over(await trio.to_thread.run_sync(grow))
+                    continue
                 except StoreError as error:
                     log.error("discovered products can't be read", extra=kv(reason=str(error)))
+            self._note_accepted()  # or they would wait for the next that are
+            await trio.sleep(_REREAD_S)
 
     async def _read_next_plan(self) -> Plan | None:
         """Read config and watchlist anew; None, and a reason in status, where they do not hold."""

@@ -9,9 +9,13 @@ from collections import Counter
 from contextlib import closing
 from functools import partial
 
+import pytest
 import trio
 
-from pricecheck.outbox import open_readonly
+from pricecheck.clock import ScaledClock
+from pricecheck.daemon import Daemon, Plan, read_plan, with_discovered
+from pricecheck.errors import StoreError
+from pricecheck.outbox import Outbox, open_readonly
 
 from .daemons import House, Service, until
 
@@ -65,6 +69,45 @@ async def test_the_watchlist_grows_by_itself(house: House, service: Service) -> 
     assert set(asked(service).values()) <= {1, 2}  # as a candidate, and as what is watched
     house.configure(rest=RULE)
     assert "12 products, 12 of them discovered" in await pricecheck(house, "config", "check")
+
+
+@pytest.fixture
+def fast_clock() -> ScaledClock:
+    return ScaledClock(FACTOR)
+
+
+async def test_an_outbox_that_can_not_be_read_delays_what_is_accepted(
+    house: House,
+    service: Service,
+    nursery: trio.Nursery,
+    fast_clock: ScaledClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read again, though nothing further is accepted."""
+    service.runs_at(FACTOR)
+    await service.serve()
+    house.configure(rest=f'{RULE}accept = "all"\nmost = 12\n')
+    failures = [True]
+
+    def failing(plan: Plan, outbox: Outbox) -> Plan:
+        if failures and plan.watchlist.watches == () and outbox.candidates("accepted"):
+            failures.pop()
+            raise StoreError("another process has kept the outbox locked")
+        return with_discovered(plan, outbox)
+
+    monkeypatch.setattr("pricecheck.daemon.with_discovered", failing)
+
+    async def live() -> None:
+        plan = read_plan(house.config)
+        time = plan.settings.config.time
+        with closing(Outbox.open(house.outbox, now_ms=time.now_ms)) as outbox:
+            await Daemon(plan, outbox, house.state, [], strict=False).run()
+
+    nursery.start_soon(live)
+    await until((house.state / "status.sock").exists)
+
+    await until(lambda: len(house.checked()) == 12)
+    assert failures == []
 
 
 async def test_a_person_accepts_and_removes_while_it_runs(house: House, service: Service) -> None:
