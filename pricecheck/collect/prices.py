@@ -8,6 +8,7 @@ culprit, and after a failed call all workers pause, and then one asks until an a
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -26,7 +27,7 @@ from pricecheck.collect.products import Known, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.economy import Settlement
-from pricecheck.errors import PricecheckError
+from pricecheck.errors import PricecheckError, StoreError
 from pricecheck.exchange import Rates
 from pricecheck.extras import Extras
 from pricecheck.keepa.client import ProductsAnswer
@@ -141,7 +142,9 @@ class PriceCollector:
             if self.trouble.reason is None:
                 await self._check_next(heartbeat)
                 continue
+            heartbeat.expect(math.inf, "waiting for Keepa to answer again")
             async with self._probing:
+                heartbeat.expect(trio.current_time(), "")
                 if self.trouble.reason is not None:
                     await self._check_next(heartbeat)
 
@@ -169,7 +172,7 @@ class PriceCollector:
 
     async def _await_due(self, heartbeat: Heartbeat, due_ms: int | None) -> None:
         if due_ms is None:
-            heartbeat.expect(float("inf"), "nothing to watch")
+            heartbeat.expect(math.inf, "nothing to watch")
             await trio.sleep_forever()
         else:
             wait_s = min(max(due_ms / 1000, 1.0), NAP_S)
@@ -216,7 +219,8 @@ class PriceCollector:
                 self._refuse(part[0], error)
             except (KeepaError, NoRefillError) as error:
                 if isinstance(error, KeepaError) and error.smaller:
-                    self._most = max(1, len(part) // 2)
+                    # A call that began before the trouble may fail after smaller ones.
+                    self._most = min(self._most, max(1, len(part) // 2))
                 self._pause(error)
                 # One alone may be what breaks the answers: the others go before it.
                 alone = len(part) == 1 and isinstance(error, KeepaError) and error.smaller
@@ -283,7 +287,11 @@ class PriceCollector:
             return Abroad()
         known: dict[str, dict[str, Known]] = {}
         for other in others:
-            stored = self._outbox.states(other, self._of_watched(other, asins))
+            try:
+                stored = self._outbox.states(other, self._of_watched(other, asins))
+            except StoreError as error:  # the answer is paid for, and the rest of it can be kept
+                log.warning("prices abroad can't be read", extra=kv(reason=error.message))
+                continue
             recalled = {asin: recall(body) for asin, body in stored.items()}
             known[other] = {asin: one for asin, one in recalled.items() if one is not None}
         return Abroad(known, self._rates())

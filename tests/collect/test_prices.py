@@ -18,7 +18,7 @@ from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.products import Known, recall, remember
 from pricecheck.extras import Extras
 from pricecheck.keepa.wire import Envelope, Point
-from pricecheck.outbox import Commit, ProductState
+from pricecheck.outbox import Commit, DiskFullError, ProductState
 from pricecheck.planner import Batch, Planner
 from pricecheck.simulator.settings import Fault
 from pricecheck.supervisor import Supervisor
@@ -382,6 +382,48 @@ class TestFailures:
         assert max(answered) >= 4
         await until(lambda: collector.trouble.reason is None)
 
+    async def test_a_late_failure_makes_no_larger_batches(
+        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+    ) -> None:
+        """Of calls that began before the trouble, one may fail after smaller ones."""
+        desk = await open_desk(faults=(Fault("badgzip", 1.0, "product"),))
+        collector = collector_at(desk, watched := watches(40), concurrency=1)
+        collector._planner = Planner(watched, {})
+        late = collector._planner.pick(desk.spender.time.now_ms(), 30)
+        small = collector._planner.pick(desk.spender.time.now_ms(), 10)
+        assert late is not None
+        assert small is not None
+
+        await collector._check(small, desk.heartbeat)
+        await collector._check(late, desk.heartbeat)
+        nursery.start_soon(collector._work, desk.heartbeat)
+
+        await until(lambda: len(sizes(desk)) >= 3)
+        assert sizes(desk)[:2] == [10, 30]
+        assert sizes(desk)[2] <= 5
+
+    async def test_what_can_not_be_read_after_an_answer_costs_no_answer(
+        self, open_desk: OpenDesk, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is paid for: what does not need the rest is kept."""
+        desk = await open_desk()
+        states = desk.outbox.states
+
+        def failing(domain: str, asins: Sequence[str]) -> dict[str, bytes]:
+            if domain == "UK":
+                raise DiskFullError("no room")
+            return states(domain, asins)
+
+        monkeypatch.setattr(desk.outbox, "states", failing)
+        here = config.AlertRule(name="spread", what="spread", threshold=SHARE)
+        away = watch("B000000001", domain="UK", every_s=3650 * 86_400)
+        known = ProductState("UK", away.asin, desk.spender.time.now_ms(), KNOWN)
+        desk.outbox.commit(Commit(states=(known,)))
+
+        start(desk, [watch("B000000001"), away], rules=(here,))
+
+        await until(lambda: [price["domain"] for price in desk.kept("price")] == ["DE"])
+
     async def test_one_refused_product_is_found_among_its_neighbours(
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
     ) -> None:
@@ -521,11 +563,12 @@ class TestSilence:
         """The workers take turns in asking whether Keepa answers again."""
         desk = await open_desk(faults=(Fault("503", 1.0, "product"),))
         supervisor = Supervisor(nursery)
-        collector = collector_at(desk, watches(4), concurrency=3)
+        # With a pause of up to 5 minutes each, it is 40 times that until one's turn is back.
+        collector = collector_at(desk, watches(4), concurrency=40)
         supervisor.start("prices", collector.run, stall_after=2 * 3600)
         begun = trio.current_time()
 
-        await until(lambda: trio.current_time() > begun + 3 * 3600)
+        await until(lambda: trio.current_time() > begun + 5 * 3600)
 
         assert collector.trouble.reason is not None
         (status,) = supervisor.statuses()
