@@ -115,6 +115,17 @@ def test_what_falls_due_soon_goes_along_and_begins_nothing() -> None:
     assert set(batch.watches) == set(watches)
 
 
+def test_alone_what_is_due_is_picked() -> None:
+    """Nothing goes along that nobody asked for."""
+    watches = [make_watch(1), make_watch(2)]
+    planner = Planner(watches, {})
+    planner.pick(NOW, 10)
+    for number, watch in enumerate(watches):
+        planner.retry([watch], NOW + number)
+
+    assert planner.pick(NOW, 10) == Batch("DE", (watches[0],), first=True)
+
+
 def test_the_last_check_decides_when_a_product_is_due() -> None:
     """After a restart a product is due when it would have been without it."""
     watch = make_watch(1)

@@ -404,16 +404,20 @@ async def test_a_run_waits_while_all_its_workers_do(
         first.expect(1000, "waiting for less")
         await trio.sleep(10)
         second.beat()
+        await trio.sleep(10)
+        first.expect(25, "waiting for least")
+        second.beat()
         await trio.sleep_forever()
 
     supervisor.start("t", run, stall_after=60)
     seen = []
-    for _ in range(3):
+    for _ in range(4):
         await trio.sleep(9)
         seen.append((only(supervisor).state, only(supervisor).why))
         await trio.sleep(1)
 
-    assert seen == [("running", ""), ("waiting", "waiting for less"), ("running", "")]
+    working = ("running", "")
+    assert seen == [working, ("waiting", "waiting for less"), working, working]
 
 
 async def test_workers_of_the_run_before_are_forgotten(
