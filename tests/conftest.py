@@ -5,7 +5,9 @@ Examples are not timed, and CI draws the same ones every time.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pricecheck"))
 def _no_secrets_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test's secrets are hidden in that test only."""
     monkeypatch.setattr(logs, "_secrets", {})
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test sets up, or a daemon within it at a reload, ends with it."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    loggers = [root, *map(logging.getLogger, ("httpx", "httpcore", "urllib3"))]
+    levels = [logger.level for logger in loggers]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ import httpx
 import pytest
 import trio
 
-from pricecheck import logs
 from pricecheck.logs import excerpt, kv, redact, redacted, setup
 
 SECRET = "tr0ub4dor/&3 +'ü\""
@@ -27,18 +26,9 @@ log = logging.getLogger("pricecheck.test")
 
 
 @pytest.fixture(autouse=True)
-def clean_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No secrets registered; afterwards, logging is as it was."""
-    monkeypatch.setattr(logs, "_secrets", {})
+def no_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one read what the tests write."""
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    names = (None, "httpx", "httpcore")
-    levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    yield
-    root.handlers[:] = handlers
-    for logger, level in levels:
-        logger.setLevel(level)
 
 
 @pytest.fixture
