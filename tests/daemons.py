@@ -16,9 +16,9 @@ from typing import Any
 
 import trio
 
-from pricecheck import status
+from pricecheck import daemon, status
 from pricecheck.errors import NotRunningError
-from pricecheck.outbox import FILE_NAME, lookup, open_readonly
+from pricecheck.outbox import FILE_NAME, Outbox, lookup, open_readonly
 from pricecheck.simulator.server import serve
 from pricecheck.simulator.settings import Settings, real_now_ms
 from pricecheck.snapshot import Snapshot
@@ -118,6 +118,13 @@ class House:
     def start(self, *arguments: str, **environ: str) -> Daemon:
         """Start a daemon as a process."""
         return Daemon(self, arguments, environ)
+
+    async def live(self) -> None:
+        """Run a daemon within the test, in its time, until it is cancelled."""
+        plan = daemon.read_plan(self.config)
+        now_ms = plan.settings.config.time.now_ms
+        with closing(Outbox.open(self.outbox, now_ms=now_ms)) as outbox:
+            await daemon.Daemon(plan, outbox, self.state, [], strict=False).run()
 
     async def status(self) -> Snapshot:
         """What the daemon says of itself. Raises NotRunningError."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from pricecheck.clock import ScaledClock
-from pricecheck.daemon import Daemon, Plan, read_plan, with_discovered
+from pricecheck.daemon import Plan, with_discovered
 from pricecheck.errors import StoreError
 from pricecheck.outbox import Outbox, open_readonly
 
@@ -97,13 +97,7 @@ async def test_an_outbox_that_can_not_be_read_delays_what_is_accepted(
 
     monkeypatch.setattr("pricecheck.daemon.with_discovered", failing)
 
-    async def live() -> None:
-        plan = read_plan(house.config)
-        time = plan.settings.config.time
-        with closing(Outbox.open(house.outbox, now_ms=time.now_ms)) as outbox:
-            await Daemon(plan, outbox, house.state, [], strict=False).run()
-
-    nursery.start_soon(live)
+    nursery.start_soon(house.live)
     await until((house.state / "status.sock").exists)
 
     await until(lambda: len(house.checked()) == 12)

@@ -7,15 +7,12 @@ First every /product call goes wrong in one way; then none does.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from operator import le
 
 import pytest
 import trio
 
 from pricecheck.clock import ScaledClock
-from pricecheck.daemon import Daemon, read_plan
-from pricecheck.outbox import Outbox
 from pricecheck.simulator.settings import Fault
 from pricecheck.snapshot import Snapshot
 
@@ -36,12 +33,6 @@ async def run(house: House, service: Service, nursery: trio.Nursery) -> Run:
     """Start a daemon within the test, that soon gives up on an answer that never comes."""
     service.runs_at(FACTOR)
 
-    async def live() -> None:
-        plan = read_plan(house.config)
-        time = plan.settings.config.time
-        with closing(Outbox.open(house.outbox, now_ms=time.now_ms)) as outbox:
-            await Daemon(plan, outbox, house.state, [], strict=False).run()
-
     async def start(fault: str) -> None:
         await service.serve(faults=(Fault(fault, 1.0, "product"),))
         house.configure(
@@ -50,7 +41,7 @@ async def run(house: House, service: Service, nursery: trio.Nursery) -> Run:
             rest='[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n',
         )
         house.watch(PRODUCTS)
-        nursery.start_soon(live)
+        nursery.start_soon(house.live)
         await until((house.state / "status.sock").exists)
 
     return start

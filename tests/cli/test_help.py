@@ -68,7 +68,7 @@ def test_a_full_disk_behind_the_output_is_an_error_of_one_line() -> None:
     assert done.stderr == "Error: the output can't be written: No space left on device\n"
 
 
-def test_a_bug_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_has_an_exit_code_of_its_own() -> None:
     """70, so that it is not taken for the 1 of a degraded daemon; its traceback is printed."""
     broken = "import pricecheck.cli as cli; cli._pricecheck = lambda **_: 1 / 0; cli.main()"
 

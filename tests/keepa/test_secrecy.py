@@ -35,18 +35,13 @@ ASKS: dict[str, Callable[[KeepaClient], Awaitable[Any]]] = {
 
 
 @pytest.fixture
-def said() -> Iterator[io.StringIO]:
+def said() -> io.StringIO:
     """All that is logged, httpx and its transport included, at DEBUG."""
-    loggers = [logging.getLogger(name) for name in (None, "httpx", "httpcore")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     stream = io.StringIO()
     logs.setup("DEBUG", stream=stream)
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-    yield stream
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    return stream
 
 
 def everything_of(error: BaseException | None) -> Iterator[str]:
