@@ -11,6 +11,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from types import TracebackType
 from typing import Final
 
 import click
@@ -76,6 +77,7 @@ def _pricecheck() -> None:
 
 def main() -> None:
     """Run the command line; an operator's fault is a sentence, a remedy and an exit code."""
+    sys.excepthook = _tell_bug  # of what is more than an Exception
     if isinstance(sys.stdout, TextIOWrapper):
         # Titles and currencies are of all the world, a terminal's encoding may not be.
         sys.stdout.reconfigure(errors="replace")
@@ -91,7 +93,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  # a bug's last border: it is told, with a code of its own
         if not (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-            _tell_bug(error)
+            _tell_bug(type(error), error, error.__traceback__)
             sys.exit(os.EX_SOFTWARE)
         where = error.filename or "the output"
         click.echo(_redacted(f"Error: {where} can't be written: {error.strerror}"), err=True)
@@ -100,11 +102,12 @@ def main() -> None:
         sys.exit(os.EX_IOERR)
 
 
-def _tell_bug(error: Exception) -> None:
+def _tell_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     """Print what Python itself would of a bug, without the secrets in it."""
     import traceback
 
-    click.echo(_redacted("".join(traceback.format_exception(error))), err=True, nl=False)
+    told = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    click.echo(_redacted(told), err=True, nl=False)
 
 
 def _redacted(text: str) -> str:

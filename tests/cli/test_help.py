@@ -81,6 +81,28 @@ def test_a_bug_has_an_exit_code_of_its_own() -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["ExceptionGroup", "BaseExceptionGroup"])
+def test_no_bug_shows_a_secret(kind: str) -> None:
+    """Nor does what is more than an Exception, as of a Ctrl-C beside an error."""
+    broken = (
+        "import pricecheck.cli as cli\n"
+        "from pricecheck.logs import redact\n"
+        "redact('tr0ub4dor')\n"
+        f"def fail(**_): raise {kind}('of tr0ub4dor', [{kind[:-5]}()])\n"
+        "cli._pricecheck = fail\n"
+        "cli.main()\n"
+    )
+
+    # Read from standard input, so that no traceback can quote these lines.
+    done = subprocess.run(
+        [sys.executable], input=broken, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode != 0
+    assert f"{kind}: of ***" in done.stderr
+    assert "tr0ub4dor" not in done.stderr
+
+
 async def test_version(run: Run) -> None:
     """The version is that of the package."""
     done = await run("--version")
