@@ -37,7 +37,7 @@ from pricecheck.needs import prior_costs
 from pricecheck.outbox import FILE_NAME, Commit, Outbox
 from pricecheck.page.serve import serve
 from pricecheck.page.whole import whole_page
-from pricecheck.snapshot import Snapshot, TaskStatus
+from pricecheck.snapshot import Reloads, Snapshot, TaskStatus
 from pricecheck.supervisor import Heartbeat, Supervisor
 from pricecheck.watched import grown, listed
 from pricecheck.watchlist import Watchlist
@@ -145,7 +145,7 @@ class Daemon:
         self._hangup = trio.Event()
         self._accepted = trio.Event()  # set when discovery has brought products
         self._renewing = trio.Lock()
-        self._refused_reload: str | None = None
+        self._reloads = Reloads()
         self._told = ""
 
     async def run(self) -> None:
@@ -265,7 +265,7 @@ class Daemon:
             plan = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             _check_same_house(old, plan.settings)
         except Exception as error:  # a reload's border: the old plan runs on
-            self._refused_reload = logs.redacted(str(error))
+            self._note_reload(refused=logs.redacted(str(error)))
             expected = isinstance(error, PricecheckError)
             log.error(
                 "reload refused: the old config stays",
@@ -273,8 +273,11 @@ class Daemon:
                 exc_info=None if expected else error,
             )
             return None
-        self._refused_reload = None
+        self._note_reload(refused=None)
         return plan
+
+    def _note_reload(self, *, refused: str | None) -> None:
+        self._reloads = Reloads(self._reloads.count + 1, refused)
 
     async def _take_over(self, plan: Plan) -> None:
         """Let the calls under way come home, then run the collectors of the new plan."""
@@ -356,7 +359,7 @@ class Daemon:
             self._tasks(),
             await self._relay_statuses(),
             uptime_s=trio.current_time() - self._began,
-            refused_reload=self._refused_reload,
+            reloads=self._reloads,
         )
 
     async def _relay_statuses(self) -> list[RelayStatus]:

@@ -12,6 +12,7 @@ from pricecheck.errors import StoreError
 from pricecheck.keepa.time import to_rfc3339
 from pricecheck.snapshot import (
     SHAPE_VERSION,
+    Reloads,
     Snapshot,
     StoreState,
     TaskStatus,
@@ -37,7 +38,7 @@ async def take_snapshot(
     relays: list[RelayStatus],
     *,
     uptime_s: float,
-    refused_reload: str | None,
+    reloads: Reloads,
 ) -> Snapshot:
     """Gather the state of the daemon; the outbox is asked in a thread."""
     settings = collectors.settings
@@ -48,7 +49,7 @@ async def take_snapshot(
     reasons = [f"{task.name} is {_ailment(task)}" for task in tasks if _ails(task)]
     reasons += _told_once(collectors.troubles)
     reasons += [f"nothing can be stored: {store.trouble}"] if store.trouble else []
-    reasons += [f"reload refused: {refused_reload}"] if refused_reload else []
+    reasons += [f"reload refused: {reloads.refused}"] if reloads.refused else []
     reasons += [
         f"{relay.name}: {relay.backlog:,} records wait: {relay.trouble}"
         for relay in relays
@@ -89,6 +90,7 @@ async def take_snapshot(
         relays=relays,
         totals=totals,
         store=store,
+        reloads=reloads,
     )
 
 

@@ -84,6 +84,13 @@ class StoreState(msgspec.Struct, frozen=True):
     moved_aside: str | None  # where a corrupt predecessor went at this start
 
 
+class Reloads(msgspec.Struct, frozen=True):
+    """How often config and watchlist were read anew when told so, since the start."""
+
+    count: int = 0
+    refused: str | None = None  # why the last one changed nothing
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The whole state. `health` is "ok" or, with its `reasons`, "degraded"."""
 
@@ -103,3 +110,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     relays: list[RelayStatus]
     totals: Totals
     store: StoreState
+    reloads: Reloads = Reloads()

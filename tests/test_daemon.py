@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from pricecheck.simulator.settings import Fault
+from pricecheck.snapshot import Reloads
 
 from .daemons import KEY, House, Service, free_port, until
 
@@ -339,6 +340,9 @@ class TestReload:
         assert any("reload refused" in why and reason[broken] in why for why in status.reasons)
         assert reason[broken] in daemon.log
         assert healed.reasons == []
+        assert status.reloads.count == 1
+        assert reason[broken] in (status.reloads.refused or "")
+        assert healed.reloads == Reloads(2)
 
     async def test_a_call_under_way_is_not_lost(self, house: House, service: Service) -> None:
         """The reload waits for its answer, which is paid for, and keeps what it brings."""

@@ -31,7 +31,7 @@ from pricecheck.keepa.errors import ServerError
 from pricecheck.keepa.wire import Envelope
 from pricecheck.outbox import Commit, DeadLetter, Outbox
 from pricecheck.records import Record
-from pricecheck.snapshot import Snapshot, TaskStatus, TokenState, Totals
+from pricecheck.snapshot import Reloads, Snapshot, TaskStatus, TokenState, Totals
 from pricecheck.supervisor import Heartbeat, Supervisor
 from pricecheck.watchlist import Watch, Watchlist
 
@@ -70,7 +70,7 @@ async def collectors(nursery: trio.Nursery, outbox: Outbox) -> AsyncIterator[Col
 
 
 async def taken(collectors: Collectors, outbox: Outbox, **options: Any) -> Snapshot:
-    plain = {"uptime_s": 12.34, "refused_reload": None}
+    plain: dict[str, Any] = {"uptime_s": 12.34, "reloads": Reloads()}
     tasks = options.pop("tasks", [])
     return await report.take_snapshot(
         collectors, outbox, Totals(calls=3), tasks, [], **plain | options
@@ -173,7 +173,7 @@ class TestSnapshot:
         collectors.spender.store_trouble = "the disk is full"
         outbox.moved_aside = Path("/state/outbox.corrupt")
 
-        state = await taken(collectors, outbox, refused_reload="unknown key kepa")
+        state = await taken(collectors, outbox, reloads=Reloads(1, "unknown key kepa"))
 
         assert state.reasons == [
             "nothing can be stored: the disk is full",
