@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -27,7 +28,7 @@ from pricecheck.collect.products import Known, product_query, recall
 from pricecheck.collect.spending import Priority, Spender
 from pricecheck.collect.trouble import Trouble
 from pricecheck.economy import Settlement
-from pricecheck.errors import PricecheckError, StoreError
+from pricecheck.errors import PricecheckError
 from pricecheck.exchange import Rates
 from pricecheck.extras import Extras
 from pricecheck.keepa.client import ProductsAnswer
@@ -243,7 +244,9 @@ class PriceCollector:
         digests: list[Digest] = []
         with self._promise(extras.operation, len(asins)) as kept:
             wanted = [*asins, *self._of_watched(domain, mates(self._rules, domain, asins))]
-            stored = await trio.to_thread.run_sync(self._outbox.states, domain, wanted)
+            stored = await self._spender.insist(
+                partial(self._outbox.states, domain, wanted), heartbeat
+            )
             known = {asin: recall(stored.get(asin)) for asin in wanted}
             query = product_query(
                 self._prices.stats_days, extras, [known[asin] for asin in asins], self._now()
@@ -287,11 +290,7 @@ class PriceCollector:
             return Abroad()
         known: dict[str, dict[str, Known]] = {}
         for other in others:
-            try:
-                stored = self._outbox.states(other, self._of_watched(other, asins))
-            except StoreError as error:  # the answer is paid for, and the rest of it can be kept
-                log.warning("prices abroad can't be read", extra=kv(reason=error.message))
-                continue
+            stored = self._outbox.states(other, self._of_watched(other, asins))
             recalled = {asin: recall(body) for asin, body in stored.items()}
             known[other] = {asin: one for asin, one in recalled.items() if one is not None}
         return Abroad(known, self._rates())

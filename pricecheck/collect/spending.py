@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -51,6 +52,7 @@ class _Answer(Protocol):
 
 
 A = TypeVar("A", bound=_Answer)
+T = TypeVar("T")
 
 
 class Spender:
@@ -129,10 +131,10 @@ class Spender:
     ) -> A:
         """Pay for a call of `units` products (or 1), send it, and commit what `keep` makes of it.
 
-        `keep` runs in a thread and must handle what single items do wrong. Raises KeepaError
-        when the call brought nothing, TooExpensiveError and NoRefillError when it may not be
-        made. Cancelled while it waits for tokens it leaves no trace; later, the call is brought
-        to its end.
+        `keep` runs in a thread and must handle what single items do wrong; when it raises
+        StoreError it is called again. Raises KeepaError when the call brought nothing,
+        TooExpensiveError and NoRefillError when it may not be made. Cancelled while it waits for
+        tokens it leaves no trace; later, the call is brought to its end.
         """
         await self.settle_doubts()
         cost = self.bucket.estimate(operation, units)
@@ -148,9 +150,11 @@ class Spender:
 
         async def pay() -> A:
             answer = await self._pay(reservation, operation, units, send)
-            with trio.CancelScope(shield=True):
-                commit = await trio.to_thread.run_sync(keep, answer)
-            await self.commit(commit, heartbeat)
+            try:
+                await self.commit(await self.insist(partial(keep, answer), heartbeat), heartbeat)
+            except trio.Cancelled:
+                log.error("answer lost", extra=kv(operation=operation, units=units))
+                raise
             return answer
 
         self._under_way += 1
@@ -173,40 +177,55 @@ class Spender:
     async def commit(self, commit: Commit, heartbeat: Heartbeat) -> None:
         """Commit, with the metrics of the calls so far; where that fails, try again and again.
 
-        Never cut off: cancelled while it waits to try again, it tries one last time.
+        Cancelled while it waits to try again, it tries one last time.
         """
-        records = (*commit.records, *self._calls.drain())
-        whole = msgspec.structs.replace(commit, records=records)
+        metrics = self._calls.drain()
+        whole = msgspec.structs.replace(commit, records=(*commit.records, *metrics))
+        try:
+            await self.insist(partial(self._outbox.commit, whole), heartbeat)
+        except trio.Cancelled:
+            self._calls.put_back(metrics)
+            raise
+        self._calls.note_records(len(commit.records))
+
+    async def insist(self, work: Callable[[], T], heartbeat: Heartbeat) -> T:
+        """Use the outbox, in a thread; where that raises StoreError, try again and again.
+
+        `work` is never cut off. Cancelled while it waits to try again, it tries one last time,
+        and ends as cancelled only where that fails.
+        """
         retry_s = _STORE_RETRY_S * self.time.factor
-        while not await self._try_to_commit(whole):
+        while (done := await self._attempt(work)) is None:
             heartbeat.expect(trio.current_time() + retry_s, "waiting for the outbox to take more")
             try:
                 await trio.sleep(retry_s)
             except trio.Cancelled:
-                if not await self._try_to_commit(whole):
-                    log.error("answer lost", extra=kv(unsaved=len(records)))
-                raise
-        self._calls.note_records(len(commit.records))
+                if (done := await self._attempt(work)) is None:
+                    raise
+                break
+        return done[0]
 
-    async def _try_to_commit(self, commit: Commit) -> bool:
+    async def _attempt(self, work: Callable[[], T]) -> tuple[T] | None:
+        """Use the outbox once; None, and the reason in status, where it can't be used."""
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._outbox.commit, commit)
+                done = await trio.to_thread.run_sync(work)
         except StoreError as error:
             if self.store_trouble is None:
-                fields = kv(reason=error.message, remedy=error.remedy, unsaved=len(commit.records))
-                log.error("nothing can be stored", extra=fields)
+                log.error(
+                    "nothing can be stored", extra=kv(reason=error.message, remedy=error.remedy)
+                )
             self.store_trouble = str(error)
-            return False
+            return None
         if self.store_trouble is not None:
             log.info("storing works again")
         self.store_trouble = None
-        return True
+        return (done,)
 
     async def _save_metrics(self) -> None:
         """Commit the metrics of the calls so far; what fails waits for the next commit."""
         metrics = self._calls.drain()
-        if not await self._try_to_commit(Commit(records=metrics)):
+        if await self._attempt(partial(self._outbox.commit, Commit(records=metrics))) is None:
             self._calls.put_back(metrics)
 
     async def _reserve(
@@ -249,9 +268,6 @@ class Spender:
                 reservation.settle(answer.envelope)
                 self.bucket.learn(operation, units, answer.envelope.tokens_consumed)
         return answer
-
-
-T = TypeVar("T")
 
 
 async def finish(work: Callable[[], Awaitable[T]], grace_s: float) -> T:
