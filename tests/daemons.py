@@ -22,8 +22,18 @@ from pricecheck.outbox import FILE_NAME, Outbox, lookup, open_readonly
 from pricecheck.simulator.server import serve
 from pricecheck.simulator.settings import Settings, real_now_ms
 from pricecheck.snapshot import Snapshot
+from pricecheck.timescale import TimeScale
 
 KEY = "planted+key/of=the&tests"
+
+START_MS = 1_790_000_000_000
+"""When every test in fast time begins, for the hour decides what falls due and what it costs."""
+
+
+def fast_time(factor: float) -> TimeScale:
+    """Return a time that is at START_MS now, and passes so many times as fast as real time."""
+    # Both times agree at the epoch: START_MS = epoch + (now - epoch) * factor.
+    return TimeScale(factor, round((real_now_ms() * factor - START_MS) / (factor - 1)))
 
 
 async def until(condition: Callable[[], Any], *, real_s: float = 40.0) -> None:
@@ -56,9 +66,9 @@ class Service:
         """Its address; the same for every simulator here."""
         return f"http://127.0.0.1:{self._port}"
 
-    def runs_at(self, factor: float) -> None:
-        """Let the simulators live in faster time, that agrees with real time now."""
-        self.time = {"time_factor": factor, "epoch_ms": real_now_ms()}
+    def runs_in(self, time: TimeScale) -> None:
+        """Let the simulators live in this time, and daemons that ask them."""
+        self.time = {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
 
     async def serve(self, **settings: Any) -> None:
         """Serve with these settings from now on."""

@@ -19,7 +19,7 @@ import trio
 from pricecheck.simulator.settings import Fault
 from pricecheck.snapshot import Reloads
 
-from .daemons import KEY, House, Service, free_port, until
+from .daemons import KEY, House, Service, fast_time, free_port, until
 
 _HEAP = 64 << 20  # what glibc reserves for a heap of a thread's, on 64 bits
 
@@ -138,7 +138,7 @@ class TestStart:
 
     async def test_keepa_need_not_be_there(self, house: House, service: Service) -> None:
         """It is ready at once, says what is missing, and begins when Keepa comes."""
-        service.runs_at(60.0)
+        service.runs_in(fast_time(60.0))
         await service.serve()
         house.configure()
         house.watch(PRODUCTS)
@@ -201,7 +201,7 @@ class TestEnd:
         self, house: House, service: Service
     ) -> None:
         """What is paid for comes home; more signals meanwhile change nothing."""
-        service.runs_at(20.0)  # in which the answer takes a second
+        service.runs_in(fast_time(10.0))  # in which the answer takes two seconds
         await service.serve(faults=SLOW)
         house.configure()
         house.watch(PRODUCTS)
@@ -271,7 +271,7 @@ class TestPage:
 
         with house.start() as daemon:
             await daemon.says("page served")
-            await house.status_that(lambda now: now.totals.products == 5)
+            await until(lambda: house.checked() == PRODUCTS)
             async with httpx.AsyncClient(trust_env=False) as browser:
                 page = (await browser.get(f"http://127.0.0.1:{port}/")).text
 
@@ -346,7 +346,7 @@ class TestReload:
 
     async def test_a_call_under_way_is_not_lost(self, house: House, service: Service) -> None:
         """The reload waits for its answer, which is paid for, and keeps what it brings."""
-        service.runs_at(20.0)  # in which the answer takes a second
+        service.runs_in(fast_time(10.0))  # in which the answer takes two seconds
         await service.serve(faults=SLOW)
         house.configure()
         house.watch(PRODUCTS)
@@ -407,7 +407,7 @@ class TestSystemd:
 class TestDisk:
     async def test_a_full_disk_is_waited_out(self, house: House, service: Service) -> None:
         """Status says so, no more is spent meanwhile, and nothing that was paid for is lost."""
-        service.runs_at(60.0)
+        service.runs_in(fast_time(60.0))
         await service.serve(refill_rate=0)
         house.configure()
         house.watch([])

@@ -17,7 +17,7 @@ from pricecheck.daemon import Plan, with_discovered
 from pricecheck.errors import StoreError
 from pricecheck.outbox import Outbox, open_readonly
 
-from .daemons import House, Service, until
+from .daemons import House, Service, fast_time, until
 
 FACTOR = 600.0  # a look a minute is ten a second
 RULE = """
@@ -50,7 +50,7 @@ def asked(service: Service) -> Counter[str]:
 
 async def test_the_watchlist_grows_by_itself(house: House, service: Service) -> None:
     """With `accept = "all"`: the file is not written, and the config not read again."""
-    service.runs_at(FACTOR)
+    service.runs_in(fast_time(FACTOR))
     await service.serve()
     rule = RULE.replace("bestsellers", "search")
     house.configure(rest=f'{rule}accept = "all"\nmost = 12\n')
@@ -84,7 +84,7 @@ async def test_an_outbox_that_can_not_be_read_delays_what_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is read again, though nothing further is accepted."""
-    service.runs_at(FACTOR)
+    service.runs_in(fast_time(FACTOR))
     await service.serve()
     house.configure(rest=f'{RULE}accept = "all"\nmost = 12\n')
     failures = [True]
@@ -106,7 +106,7 @@ async def test_an_outbox_that_can_not_be_read_delays_what_is_accepted(
 
 async def test_a_person_accepts_and_removes_while_it_runs(house: House, service: Service) -> None:
     """Each is told to the daemon, and what is removed does not come back."""
-    service.runs_at(FACTOR)
+    service.runs_in(fast_time(FACTOR))
     await service.serve()
     house.configure(rest=RULE)
 
@@ -132,7 +132,7 @@ async def test_a_person_accepts_and_removes_while_it_runs(house: House, service:
 
 async def test_a_killed_daemon_asks_for_no_candidate_again(house: House, service: Service) -> None:
     """What an answer teaches is kept with the answer, and so is the list."""
-    service.runs_at(FACTOR)
+    service.runs_in(fast_time(FACTOR))
     await service.serve()
     rule = RULE.replace("top = 40", "top = 300\nmost = 300")
     house.configure(keepa="max_call_cost = 5", costs="bestsellers = 3", rest=rule)

@@ -16,7 +16,7 @@ from pricecheck.clock import ScaledClock
 from pricecheck.simulator.settings import Fault
 from pricecheck.snapshot import Snapshot
 
-from .daemons import House, Service, until
+from .daemons import House, Service, fast_time, until
 
 FACTOR = 3600.0
 Run = Callable[[str], Awaitable[None]]
@@ -31,7 +31,7 @@ def fast_clock() -> ScaledClock:
 @pytest.fixture
 async def run(house: House, service: Service, nursery: trio.Nursery) -> Run:
     """Start a daemon within the test, that soon gives up on an answer that never comes."""
-    service.runs_at(FACTOR)
+    service.runs_in(fast_time(FACTOR))
 
     async def start(fault: str) -> None:
         await service.serve(faults=(Fault(fault, 1.0, "product"),))

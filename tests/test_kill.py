@@ -26,7 +26,7 @@ from pricecheck.outbox import Outbox, lookup, open_readonly
 from pricecheck.simulator.series import histories
 from pricecheck.simulator.world import find
 
-from .daemons import House, Service, until
+from .daemons import House, Service, fast_time, until
 
 SEED = 7  # of the simulated world
 PRODUCTS = [f"B{number:09d}" for number in range(30)]
@@ -43,7 +43,7 @@ async def test_a_killed_daemon_has_kept_what_it_committed_and_goes_on(
     seed = int(os.environ.get("KILL_SEED", Random().randrange(10**6)))
     print(f"KILL_SEED={seed}")  # noqa: T201  # shown with a failure, to repeat it
     random = Random(seed)
-    service.runs_at(3600.0)
+    service.runs_in(fast_time(3600.0))
     await service.serve(refill_rate=0, seed=SEED)
     house.configure(prices=f'every = "2h"\nlookback = "{LOOK_BACK_DAYS}d"')
     house.watch(PRODUCTS)

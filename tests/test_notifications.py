@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .daemons import House
+from .daemons import House, fast_time
 from .daemons import Service as Keepa
 
 
@@ -109,7 +109,7 @@ def test_a_refused_reload_ends_as_a_reload_ends(
 @pytest.mark.long
 async def test_a_normal_day_is_a_line_an_hour_and_little_else(house: House, service: Keepa) -> None:
     """Hundreds of calls, none with a line of its own; an hour's line comes with each real hour."""
-    service.runs_at(3600.0)
+    service.runs_in(fast_time(3600.0))
     await service.serve()
     house.configure(
         keepa='connect_timeout = "1h"\nread_timeout = "1h"\ncall_timeout = "2h"',

@@ -19,7 +19,11 @@ DAY = 24 * 60
 DE = BY_CODE["DE"]
 
 
-def watch(asin: str = "B000000001", domain: str = "DE", every_s: int = 21_600) -> Watch:
+RARELY_S = 3650 * 86_400
+"""An interval in which nothing falls due a second time while a test looks on."""
+
+
+def watch(asin: str = "B000000001", domain: str = "DE", every_s: int = RARELY_S) -> Watch:
     return Watch(asin, domain, 1.0, 4_999, every_s)
 
 

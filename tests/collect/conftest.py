@@ -20,7 +20,7 @@ from pricecheck.records import Record
 from pricecheck.supervisor import Heartbeat
 from pricecheck.timescale import TimeScale
 
-from ..daemons import Service
+from ..daemons import Service, fast_time
 
 FACTOR = 3600.0
 """Simulated seconds in a real one, where a test runs in fast time: an hour a second."""
@@ -34,6 +34,7 @@ class Desk(NamedTuple):
     outbox: Outbox
     calls: CallLog
     heartbeat: Heartbeat
+    whys: list[str]  # all waits that were declared, for the clock may be too fast to see one
     asked: Callable[..., list[dict[str, Any]]]
 
     def kept(self, kind: str) -> list[dict[str, Any]]:
@@ -45,26 +46,29 @@ OpenDesk = Callable[..., Awaitable[Desk]]
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    with closing(Outbox.open(tmp_path / "outbox.sqlite")) as outbox:
-        yield outbox
-
-
-@pytest.fixture
 def fast_clock(request: pytest.FixtureRequest) -> ScaledClock:
-    """trio's clock in fast time, which the simulators of `open_desk` then share."""
+    """trio's clock in fast time, which the outbox and the simulators then share."""
     return ScaledClock(getattr(request, "param", FACTOR))
 
 
 @pytest.fixture
-async def open_desk(
-    service: Service, outbox: Outbox, request: pytest.FixtureRequest
-) -> AsyncIterator[OpenDesk]:
+def time(request: pytest.FixtureRequest) -> TimeScale:
+    """The time that a test is in."""
+    if "fast_clock" not in request.fixturenames:
+        return TimeScale()
+    return fast_time(request.getfixturevalue("fast_clock")._factor)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, time: TimeScale) -> Iterator[Outbox]:
+    with closing(Outbox.open(tmp_path / "outbox.sqlite", now_ms=time.now_ms)) as outbox:
+        yield outbox
+
+
+@pytest.fixture
+async def open_desk(service: Service, outbox: Outbox, time: TimeScale) -> AsyncIterator[OpenDesk]:
     """Start the service with the settings given, and set up a desk that asks it."""
-    time = TimeScale()
-    if "fast_clock" in request.fixturenames:
-        service.runs_at(request.getfixturevalue("fast_clock")._factor)
-        time = TimeScale(service.time["time_factor"], service.time["epoch_ms"])
+    service.runs_in(time)
     async with AsyncExitStack() as clients:
 
         async def open_(
@@ -83,8 +87,9 @@ async def open_desk(
             prior = {"product": 1.0, "deal": 5.0, "bestsellers": 50.0, "query": 1.0}
             bucket = Bucket(max_call_cost=max_call_cost, costs=prior | (costs or {}))
             spender = Spender(client, bucket, outbox, calls, time)
-            heartbeat = Heartbeat(float("inf"))
-            return Desk(bucket, spender, outbox, calls, heartbeat, service.asked)
+            whys: list[str] = []
+            heartbeat = Heartbeat(float("inf"), lambda: whys.append(heartbeat.why))
+            return Desk(bucket, spender, outbox, calls, heartbeat, whys, service.asked)
 
         yield open_
 

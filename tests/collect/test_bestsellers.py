@@ -52,7 +52,7 @@ async def test_a_list_is_asked_for_every_so_often(
     rule = BestsellersRule(domain=Domain("UK"), category="kitchen", every=Duration(1800))
 
     start(nursery, desk, rule)
-    await until(lambda: len(desk.kept("bestseller")) == 3)
+    await until(lambda: len(desk.kept("bestseller")) >= 3)
 
     times = [call["at_ms"] for call in desk.asked("bestsellers")]
     assert all(later - earlier >= 1_790_000 for earlier, later in pairwise(times))

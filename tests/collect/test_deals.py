@@ -199,10 +199,10 @@ class TestPlanWithoutDeals:
         derived = DerivedDeals()
 
         trouble = start(nursery, desk, RULE, derived)
-        await until(lambda: len(desk.asked("deal")) == 2)
+        await until(lambda: len(desk.asked("deal")) >= 2)
         assert derived.rules == {RULE}
         assert trouble.reason is None
-        first, second = (call["at_ms"] for call in desk.asked("deal"))
+        first, second, *_ = (call["at_ms"] for call in desk.asked("deal"))
         assert second - first > 86_000_000
         said = [one.getMessage() for one in caplog.records]
         assert said == ["plan has no deals: deriving them from product checks"]

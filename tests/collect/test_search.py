@@ -146,9 +146,9 @@ class TestTask:
         desk = await open_desk(refill_rate=0)
 
         start(nursery, desk, with_(every=Duration(1800), most=500))
-        await until(lambda: len(desk.asked("query")) == 2)
+        await until(lambda: len(desk.asked("query")) >= 2)
 
-        first, second = (call["at_ms"] for call in desk.asked("query"))
+        first, second, *_ = (call["at_ms"] for call in desk.asked("query"))
         assert second - first >= 1_790_000
 
     async def test_something_else_is_searched_for_at_once(

@@ -18,7 +18,7 @@ import trio
 from pricecheck.deliver.wording import Voice, message
 from pricecheck.outbox import open_readonly
 from pricecheck.records import Alert
-from tests.daemons import House, Service, until
+from tests.daemons import House, Service, fast_time, until
 from tests.deliver.conftest import Serve
 from tests.deliver.test_notify import Phone
 
@@ -53,7 +53,7 @@ async def test_a_killed_daemon_tells_every_alert(
     random = Random(seed)
     phone = Phone()
     address = (await serve_http(phone)).replace("http://", "phone=json://")
-    service.runs_at(36_000.0)
+    service.runs_in(fast_time(36_000.0))
     await service.serve(seed=7, refill_rate=0)
     house.configure(prices='every = "2h"', notify='every = "1s"', rest=RULES)
     house.watch(f"B{number:09d}" for number in range(20))

@@ -23,7 +23,7 @@ from pricecheck.deliver.elasticsearch import ElasticsearchSink
 from pricecheck.deliver.kafka import KafkaSink
 from pricecheck.deliver.relay import LONGEST_PAUSE_AWAY_S, Relay
 from pricecheck.outbox import Outbox
-from tests.daemons import House, Service
+from tests.daemons import House, Service, fast_time
 from tests.deliver.arrived import elasticsearch_ids, read_topics
 from tests.deliver.conftest import Services, change, drained, put, running, until
 
@@ -185,7 +185,7 @@ async def test_a_daemon_that_is_killed_again_and_again_loses_nothing(
     log.warning("KILL_SEED=%d", seed)
     random = Random(seed)
     addresses = own.run("start", "kafka", "elasticsearch")
-    service.runs_at(3600.0)
+    service.runs_in(fast_time(3600.0))
     await service.serve(refill_rate=0)
     house.configure(
         prices='every = "1h"',

@@ -29,7 +29,7 @@ import pricecheck.cli
 from pricecheck import status
 from pricecheck.outbox import Candidate, Commit, Outbox, open_readonly
 from pricecheck.records import TOPICS, Bestsellers
-from tests.daemons import KEY, House, Service, free_port, until
+from tests.daemons import KEY, House, Service, fast_time, free_port, until
 from tests.deliver.conftest import Serve, serve_http  # noqa: F401  # the fixture
 
 from .planted import CRASH, IN_PLACES, SECRETS, Keepa, Listener, Search, leaked, refuse, variable
@@ -164,7 +164,7 @@ async def test_the_daemon_shows_no_secret(
 ) -> None:
     """In success, refusal, reload, crash, and its end by a signal that shows all stacks."""
     house = scene.house
-    service.runs_at(3600.0)
+    service.runs_in(fast_time(3600.0))
     await service.serve(key=KEY, refill_rate=100_000)
     scene.configure(service.url)
     systemd = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "60000000"}
