@@ -108,6 +108,8 @@ def _run(settings: Settings, key: str, watches: list[Watch], outbox: Outbox) -> 
 
         def tell(done: int, waits_for: str) -> None:
             progress.update(bar, completed=done, description=waits_for or "asking Keepa")
+            if waits_for and not console.is_terminal:
+                click.echo(waits_for, err=True)
 
         check = partial(check_once, settings, key, watches, outbox, tell)
         return trio.run(check, clock=clock_of(settings.config.time))

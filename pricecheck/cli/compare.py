@@ -44,6 +44,7 @@ def command(
     """
     import msgspec
 
+    from pricecheck.errors import InputError
     from pricecheck.exchange import read_rates
     from pricecheck.watchlist import parse_asin
 
@@ -56,14 +57,18 @@ def command(
             for each in asins or _in_several(outbox)
             if (row := _compared(outbox, each, price_type, rates, settings)) is not None
         ]
+    if asin and not rows:
+        raise InputError(
+            f"no price {price_type} of {asin} is stored",
+            remedy=f"`pricecheck check {asin}` asks Keepa now",
+        )
     say_simulated(settings)
     rows.sort(key=lambda row: -(row["spread_percent"] or 0))
     rows = rows[:limit]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     elif not rows:
-        what = asin or "any product that was checked in several marketplaces"
-        click.echo(f"No price {price_type} is stored of {what}.", err=True)
+        click.echo("No product has been checked in several marketplaces.", err=True)
     elif asin:
         _print_one(rows[0])
     else:

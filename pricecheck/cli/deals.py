@@ -38,7 +38,7 @@ _LOOKED_AT: Final = 10_000
 )
 @click.option("--min-discount", type=click.IntRange(0, 100), default=0, help="In per cent.")
 @click.option("--max-price", type=Figure(0), help="In the marketplace's currency.")
-@click.option("--min-score", type=click.FloatRange(0, 100), default=0.0, help="0 to 100.")
+@click.option("--min-score", type=Figure(0, 100), default=0.0, help="0 to 100.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--report", is_flag=True, help="As a report, each product once.")
 @click.option(

@@ -53,6 +53,7 @@ def command(
     import msgspec
 
     with stored(settings) as outbox:
+        _check_rule(settings, outbox, rule)
         found = _refused(outbox, rule) if refused else _waiting(settings, outbox, rule)
         undecided = outbox.candidate_counts(rule)["found"]
     rows = [_row(settings, one) for one in found[:limit]]
@@ -87,6 +88,7 @@ def accept(
     """Watch candidates from now on. A named one may be one that did not fit."""
     _check_choice(products, rule, everything=everything)
     with writable(settings) as outbox:
+        _check_rule(settings, outbox, rule)
         if everything:
             chosen = _up_to_most(settings, outbox, rule, market)
         else:
@@ -113,6 +115,7 @@ def reject(
     """Let candidates not be found again."""
     _check_choice(products, rule, everything=everything)
     with writable(settings) as outbox:
+        _check_rule(settings, outbox, rule)
         if everything:
             chosen = _of_market(_waiting(settings, outbox, rule), market)
         else:
@@ -127,6 +130,16 @@ def _check_choice(products: tuple[str, ...], rule: str | None, *, everything: bo
         raise click.UsageError("Name ASINs, or --all; one of both.")
     if rule and not everything:
         raise click.UsageError("--rule goes with --all.")
+
+
+def _check_rule(settings: Settings, outbox: Outbox, rule: str | None) -> None:
+    """Raise InputError for a rule that is not in the config and never found anything."""
+    from pricecheck.errors import InputError
+
+    names = [each.name for each in settings.config.discovery]
+    if rule and rule not in names and not any(outbox.candidate_counts(rule).values()):
+        there = ", ".join(names) or "none"
+        raise InputError(f"{rule!r} is no [[discovery]] rule", remedy=f"the config has {there}")
 
 
 def _waiting(settings: Settings, outbox: Outbox, rule: str | None) -> list[Candidate]:

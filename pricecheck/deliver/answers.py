@@ -48,7 +48,7 @@ def read_items(answer: Any, count: int) -> Receipt:
         (again if retried else refused)[place] = f"{status}: {reason_of(outcome)}"
         absent += status in _ABSENT
     if absent == count:
-        raise SinkAwayError(f"{count} records: {again[0]}", remedy="tried again by itself")
+        raise SinkAwayError(f"{count} records: {again[0]}", remedy="the daemon tries again")
     return Receipt(refused, again)
 
 
@@ -79,7 +79,7 @@ def refusal(error: ApiError, path: str) -> SinkError:
         remedy = "give them the rights on cluster and indices that the documentation lists"
         return SinkBusyError(f"{said}: the credentials lack a right: {reason}", remedy=remedy)
     if status in NOT_READY:
-        return SinkAwayError(f"{said}: not ready", remedy="tried again by itself")
+        return SinkAwayError(f"{said}: not ready", remedy="the daemon tries again")
     remedy = f"version {OLDEST_MAJOR} or newer is needed" if "media_type" in reason else ""
     return SinkBusyError(f"{said} to {path.partition('?')[0]}: {reason}", remedy=remedy)
 
@@ -96,7 +96,7 @@ def unreachable(error: TransportError, settings: config.Elasticsearch) -> SinkEr
     if isinstance(error, NoConnectionError):
         return SinkAwayError(
             f"no connection to Elasticsearch at {hosts}: {error.message or 'it broke'}",
-            remedy="tried again by itself; see whether it runs, or mend elasticsearch.hosts",
+            remedy="the daemon tries again; see whether it runs, or mend elasticsearch.hosts",
         )
     return SinkBusyError(f"the answer of {hosts} can't be read: {error.message}")
 

@@ -360,7 +360,7 @@ class KafkaSink:
             elif waited_s > PATIENCE_S:
                 raise SinkAwayError(
                     f"Kafka does not answer: {self._said or 'no delivery report'}",
-                    remedy="tried again by itself; see whether it runs, or mend kafka.brokers",
+                    remedy="the daemon tries again; see whether it runs, or mend kafka.brokers",
                 )
         self._check_fatal(producer)
 
@@ -387,7 +387,7 @@ class KafkaSink:
             reason = self._said or _words(error)
             return SinkAwayError(
                 f"no connection to Kafka at {where}: {reason}",
-                remedy="tried again by itself; see whether it runs, or mend kafka.brokers",
+                remedy="the daemon tries again; see whether it runs, or mend kafka.brokers",
             )
         if error.retriable():
             return SinkAwayError(f"Kafka at {where} is not ready: {_words(error)}")

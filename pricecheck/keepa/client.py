@@ -362,14 +362,15 @@ def _unpack(content: bytearray, encoding: str) -> bytes:
 
 def _too_large() -> errors.BadAnswerError:
     return errors.BadAnswerError(
-        f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB", remedy="tried again by itself"
+        f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB",
+        remedy="the daemon tries again",
     )
 
 
 def _unreadable(error: wire.WireError, envelope: wire.Envelope | None) -> errors.BadAnswerError:
     return errors.BadAnswerError(
         f"the answer does not have Keepa's form: {error}",
-        remedy="tried again by itself; if it lasts, update pricecheck",
+        remedy="the daemon tries again; if it lasts, update pricecheck",
         envelope=envelope,
     )
 
@@ -378,11 +379,11 @@ def _broken(progress: _Progress, reason: str) -> errors.KeepaError:
     """Return the error of a call that broke off, which depends on how far it had come."""
     if progress.sent:
         return errors.TimedOutError(
-            f"no whole answer came: {reason}", remedy="tried again by itself, with less"
+            f"no whole answer came: {reason}", remedy="the daemon tries again, with less"
         )
     return errors.UnreachableError(
         f"no connection to Keepa: {reason}",
-        remedy="check network, name resolution and proxy; tried again by itself",
+        remedy="check network, name resolution and proxy; the daemon tries again",
     )
 
 

@@ -164,9 +164,9 @@ def _words(fault: Fault | None) -> str:
 
 
 _REJECTED = (RejectedError, "the request itself is refused; see the message")
-_EMPTY = (NotEnoughTokensError, "waits for the refill by itself")
+_EMPTY = (NotEnoughTokensError, "the daemon waits for the refill")
 _UNPAID = (PaymentRequiredError, "renew the subscription at keepa.com/#!api")
-_TROUBLE = (ServerError, "Keepa's side; tried again by itself")
+_TROUBLE = (ServerError, "Keepa's side; the daemon tries again")
 _ELSEWHERE = (
     UnreachableError,
     "that is a redirection, and Keepa sends none: check keepa.url, and whether this network "

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--not-found",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Figure(0, 1, max_open=True),
     default=0.0,
     help="Share of ASINs that do not exist.",
 )

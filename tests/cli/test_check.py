@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from pricecheck.outbox import Outbox
 from pricecheck.simulator.ledger import Entry
 from tests.cli.conftest import KEY, Run
+from tests.daemons import fast_time
 
 Simulate = Callable[..., Awaitable[Path]]
 
@@ -140,6 +142,19 @@ async def test_an_outbox_that_can_not_be_written_costs_no_prices(
     assert done.returncode == 0
     assert "B000000001" in done.stdout
     assert "Not kept in the outbox" in done.stderr
+
+
+async def test_where_nobody_watches_a_wait_is_said(run: Run, simulate: Simulate) -> None:
+    """A line in the log of a cron job tells why it takes so long."""
+    time = fast_time(300.0)
+    settings = {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
+    config = "[simulation]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+    await simulate(config, tokens=-400, **settings)
+
+    done = await run("check", "B000000001")
+
+    assert done.returncode == 0
+    assert re.search(r"^waiting for 1 tokens? until \d\d:\d\d$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -117,8 +118,8 @@ async def test_a_product_without_price_is_said_to_have_none(
 
     done = await run("compare", asin)
 
-    assert (done.returncode, done.stdout) == (0, "")
-    assert f"No price NEW is stored of {asin}" in done.stderr
+    assert (done.returncode, done.stdout) == (os.EX_DATAERR, "")
+    assert f"no price NEW of {asin} is stored\n  `pricecheck check {asin}`" in done.stderr
 
 
 @pytest.mark.usefixtures("stored")

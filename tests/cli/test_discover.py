@@ -153,6 +153,9 @@ async def test_what_is_removed_is_not_found_again(
         (["reject"], 2, "Name ASINs, or --all"),
         (["accept", NAMES[0], "--all"], 2, "one of both"),
         (["reject", NAMES[0], "--rule", "keyboards"], 2, "--rule goes with --all"),
+        (["reject", "--all", "--rule", "keybords"], os.EX_DATAERR, "the config has keyboards"),
+        (["accept", "--all", "--rule", "keybords"], os.EX_DATAERR, "no [[discovery]] rule"),
+        (["--rule", "keybords"], os.EX_DATAERR, "'keybords' is no [[discovery]] rule"),
         (["--rule", "keyboards", "accept", "--all"], 2, "Write options behind accept"),
     ],
 )

@@ -99,10 +99,12 @@ async def test_history_as_csv(run: Run) -> None:
         (["deals", "--report", "--json"], 2, "not both"),
         (["deals", "--format", "html"], 2, "add --report or --send"),
         (["deals", "--max-price", "nan"], 2, "nan is not a number"),
+        (["deals", "--min-score", "nan"], 2, "nan is not a number"),
         (["compare", "NOPE"], 65, "NOPE"),
         (["plan", "--domain", "UK"], 2, "--domain goes with an ASIN"),
         (["plan", "--refill", "inf"], 2, "inf is not a number"),
         (["simulate", "--time-factor", "nan"], 2, "nan is not a number"),
+        (["simulate", "--not-found", "nan"], 2, "nan is not a number"),
         (["watch", "remove", "B000000001", "--domain", "DE", "--everywhere"], 2, "not both"),
     ],
 )

@@ -270,6 +270,8 @@ class TestBudget:
         assert desk.calls.totals().failed_calls == 0
         assert desk.bucket.state().reserved == sum(sizes(desk))
 
+    # Slower than elsewhere, or on a busy machine the tokens are back before they are asked for.
+    @pytest.mark.parametrize("fast_clock", [400.0], indirect=True)
     async def test_a_balance_below_zero_is_waited_out(
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
     ) -> None:
