@@ -83,7 +83,7 @@ async def test_the_reserve_is_left_to_others(
 
 
 async def test_a_rhythm_is_learned_and_outlives_a_restart(
-    open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    open_desk: OpenDesk, start: Start
 ) -> None:
     """What the histories of a first check teach is in the store, and in the plan made of it."""
     desk = await open_desk()

@@ -25,9 +25,7 @@ def start(nursery: trio.Nursery, desk: Desk, rule: BestsellersRule) -> Trouble:
     return trouble
 
 
-async def test_a_list_becomes_a_record(
-    open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
-) -> None:
+async def test_a_list_becomes_a_record(open_desk: OpenDesk, nursery: trio.Nursery) -> None:
     """Best first, cut to the top, with the length of the whole and when Keepa updated it."""
     desk = await open_desk()
     rule = BestsellersRule(domain=Domain("DE"), category=KEYBOARDS, top=25)
@@ -61,7 +59,6 @@ async def test_a_list_is_asked_for_every_so_often(
 async def test_a_category_without_a_list_is_told(
     open_desk: OpenDesk,
     nursery: trio.Nursery,
-    fast_clock: ScaledClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is no failure: the next question comes at its time."""

@@ -42,9 +42,7 @@ def start(
 
 
 class TestAsking:
-    async def test_deals_become_records(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
-    ) -> None:
+    async def test_deals_become_records(self, open_desk: OpenDesk, nursery: trio.Nursery) -> None:
         """With at least the fields that the former system wrote, as far as Keepa tells them."""
         desk = await open_desk()
 
@@ -112,7 +110,6 @@ class TestAsking:
         self,
         open_desk: OpenDesk,
         nursery: trio.Nursery,
-        fast_clock: ScaledClock,
         rule: DealRule,
         expected: dict[str, Any],
     ) -> None:
@@ -132,7 +129,7 @@ class TestAsking:
         assert desk.asked("deal")[0]["status"] == 200
 
     async def test_a_deal_that_does_not_fit_costs_one_deal(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """It is set aside with its bytes; the others pass."""
         desk = await open_desk(faults=(Fault("wrongtypes", 1.0, "deal"),))
@@ -163,7 +160,7 @@ class TestAsking:
         await until(lambda: trouble.reason is None)
 
     async def test_pages_are_asked_until_the_last(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """A page that is not full is the last; only then is the rule done for this time."""
         desk = await open_desk()

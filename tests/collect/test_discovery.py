@@ -89,7 +89,7 @@ def asked(desk: Desk) -> Counter[str]:
 
 class TestSources:
     async def test_candidates_come_with_the_list(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """In the same commit, the best first, and not those that are watched."""
         desk = await open_desk()
@@ -105,7 +105,7 @@ class TestSources:
         assert 0 < len(found) < 30
 
     async def test_deals_tell_enough_to_judge(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """No product is asked for; what fits waits, what does not says why."""
         desk = await open_desk()
@@ -125,7 +125,7 @@ class TestSources:
         assert asked(desk) == {}
 
     async def test_only_what_deals_leave_open_is_asked_for(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery, start: Start
     ) -> None:
         """A brand, for which too dear a product need not be asked."""
         desk = await open_desk(refill_rate=0)
@@ -143,7 +143,7 @@ class TestSources:
         assert {body["brand"] for body in bodies} == {"Lumikey"}
 
     async def test_the_list_of_before_the_rule_is_taken_in(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """It was paid for; the next one may be a day away."""
         desk = await open_desk(refill_rate=0)
@@ -183,7 +183,7 @@ class TestCosts:
         assert states(desk, "strict")["unfit"] > 0
 
     async def test_a_rule_that_changes_judges_what_is_known(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """Without asking again: filters can be tried out for nothing."""
         desk = await open_desk(refill_rate=0)
@@ -267,7 +267,7 @@ class TestAcceptance:
         assert len(asked(desk)) == 7
 
     async def test_deals_that_cost_nothing_are_no_more_than_the_most(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """More may wait than a rule takes: they did not have to be asked for."""
         desk = await open_desk()
@@ -282,7 +282,7 @@ class TestAcceptance:
         assert states(desk) == {"accepted": 3, "waiting": 7}
 
     async def test_what_a_person_decided_upon_stands(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """A rejected product is not found again, by no rule."""
         desk = await open_desk(refill_rate=0)
@@ -297,7 +297,7 @@ class TestAcceptance:
         assert asked(desk) == dict.fromkeys(names(2, 1), 1)
 
     async def test_what_is_watched_meanwhile_is_not_offered(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """Status tells how many a person is asked about."""
         desk = await open_desk(refill_rate=0)
@@ -335,6 +335,8 @@ class TestTrouble:
         assert [one.asin for one in desk.outbox.candidates("unfit")] == [names(10)[3]]
         assert Counter(asin for call in calls if len(call) == 1 for asin in call)[names(10)[3]] == 1
 
+    # Slower than elsewhere, or it asks again before anybody has looked.
+    @pytest.mark.parametrize("fast_clock", [60.0], indirect=True)
     async def test_when_keepa_refuses_everything_it_is_not_the_products(
         self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
     ) -> None:

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from pricecheck import config
 from pricecheck.clock import ScaledClock
+from pricecheck.collect import spending
 from pricecheck.collect.deals import DerivedDeals
 from pricecheck.collect.prices import PriceCollector
 from pricecheck.collect.products import Known, recall, remember
@@ -153,7 +154,7 @@ async def test_what_is_not_watched_any_more_is_no_price_to_compare_with(
 
 class TestBudget:
     async def test_full_batches_where_tokens_are_plenty(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """A call takes 100 products at most."""
         desk = await open_desk(refill_rate=0)
@@ -168,7 +169,6 @@ class TestBudget:
         self,
         open_desk: OpenDesk,
         start: Start,
-        fast_clock: ScaledClock,
         max_call_cost: int,
         prior: float,
     ) -> None:
@@ -182,7 +182,7 @@ class TestBudget:
         assert max(sizes(desk)) <= max_call_cost
 
     async def test_extras_are_bought_only_for_the_products_that_ask_for_them(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """Apart from the others, at a price of their own that is learned."""
         desk = await open_desk(refill_rate=0, costs={"product offers=20": 13.0})
@@ -206,7 +206,6 @@ class TestBudget:
         self,
         open_desk: OpenDesk,
         start: Start,
-        fast_clock: ScaledClock,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """It is put off with the reason; the others go on without a pause."""
@@ -258,9 +257,7 @@ class TestBudget:
         assert len(set(later)) > 15
         assert len(watched) == 20
 
-    async def test_several_calls_are_in_flight(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
-    ) -> None:
+    async def test_several_calls_are_in_flight(self, open_desk: OpenDesk, start: Start) -> None:
         """As many as configured: the next begins when one has ended."""
         desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=20.0)
         start(desk, watches(1000), concurrency=3)
@@ -326,7 +323,7 @@ class TestBudget:
         await until(lambda: collector.trouble.reason is None)
 
     async def test_an_empty_watchlist_costs_nothing(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """One free question at the start, so that a wrong key shows at once; then rest."""
         desk = await open_desk()
@@ -385,7 +382,7 @@ class TestFailures:
         await until(lambda: collector.trouble.reason is None)
 
     async def test_a_late_failure_makes_no_larger_batches(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """Of calls that began before the trouble, one may fail after smaller ones."""
         desk = await open_desk(faults=(Fault("badgzip", 1.0, "product"),))
@@ -410,10 +407,10 @@ class TestFailures:
         open_desk: OpenDesk,
         start: Start,
         monkeypatch: pytest.MonkeyPatch,
-        fast_clock: ScaledClock,
         when: str,
     ) -> None:
         """What is paid for waits for it; what is not is not yet asked for."""
+        monkeypatch.setattr(spending, "_STORE_RETRY_S", 0.05)
         desk = await open_desk()
         states, left = desk.outbox.states, iter(range(3))
 
@@ -435,6 +432,8 @@ class TestFailures:
         assert len(desk.asked()) == 1
         assert desk.spender.store_trouble is None
 
+    # Slower than elsewhere, or on a busy machine it is refused thrice before the others are seen.
+    @pytest.mark.parametrize("fast_clock", [1200.0], indirect=True)
     async def test_one_refused_product_is_found_among_its_neighbours(
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
     ) -> None:
@@ -445,15 +444,15 @@ class TestFailures:
         collector = start(desk, [*others[:20], culprit, *others[20:]])
 
         await until(all_checked(desk, others))
-        await until(lambda: collector.state(0).set_aside == 1)
-        calls = desk.asked()
-        assert len(calls) <= 2 * 5 + 1
-        assert [call["status"] for call in calls if call["asins"] == ["NO-ASIN"]] == [400]
-        await until(lambda: collector.trouble.reason is None)
-        await until(lambda: collector.state(0).set_aside == 2)
+        assert collector.trouble.reason is None
+        await until(lambda: collector.state(0).set_aside >= 2)
 
-        again = [call["at_ms"] for call in desk.asked() if "NO-ASIN" in call["asins"]]
-        assert again[-1] - again[-2] >= 29 * MINUTE_MS
+        calls = desk.asked()
+        alone = [number for number, call in enumerate(calls) if call["asins"] == ["NO-ASIN"]]
+        first, again, *_ = (calls[number] for number in alone)
+        assert alone[1] <= 2 * 5 + 1
+        assert first["status"] == 400
+        assert again["at_ms"] - first["at_ms"] >= 29 * MINUTE_MS
 
     async def test_several_refused_products_are_found_too(
         self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
@@ -537,7 +536,7 @@ class TestFailures:
         assert len(desk.asked("token")) < 10
 
     async def test_a_crash_is_planned_anew_from_the_store(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """What was checked is not checked again at once; what was out is."""
         desk = await open_desk(refill_rate=0)
@@ -599,7 +598,7 @@ class TestSilence:
 
 class TestState:
     async def test_it_counts_what_became_of_the_products(
-        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, start: Start
     ) -> None:
         """Absent ones, changes, what is due and when the next is."""
         desk = await open_desk()
@@ -619,7 +618,6 @@ class TestState:
         self,
         open_desk: OpenDesk,
         start: Start,
-        fast_clock: ScaledClock,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """With the reason; its neighbours have their prices."""

@@ -49,7 +49,7 @@ def with_(rule: DiscoveryRule = RULE, **changes: Any) -> DiscoveryRule:
 
 class TestTask:
     async def test_what_is_found_becomes_candidates(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """No more than the top, less those that are watched; for 11 tokens."""
         desk = await open_desk()
@@ -67,7 +67,6 @@ class TestTask:
         self,
         open_desk: OpenDesk,
         nursery: trio.Nursery,
-        fast_clock: ScaledClock,
         top: int,
         pages: int,
         least: int,
@@ -86,7 +85,7 @@ class TestTask:
         assert watched.isdisjoint(found(desk))
 
     async def test_it_ends_where_the_category_does(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """All that it holds is found, and nothing behind it is asked for."""
         desk = await open_desk(refill_rate=0)
@@ -98,7 +97,7 @@ class TestTask:
         assert len(desk.asked("query")) == 1
 
     async def test_a_rule_that_has_enough_asks_for_nothing(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """What waits, was accepted, or is still to be looked at counts."""
         desk = await open_desk(refill_rate=0)
@@ -152,7 +151,7 @@ class TestTask:
         assert second - first >= 1_790_000
 
     async def test_something_else_is_searched_for_at_once(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """Whoever tries out filters need not wait until the next time."""
         desk = await open_desk(refill_rate=0)
@@ -166,7 +165,7 @@ class TestTask:
         assert len(desk.outbox.marks()) <= 2
 
     async def test_a_restart_searches_for_nothing_again(
-        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+        self, open_desk: OpenDesk, nursery: trio.Nursery
     ) -> None:
         """What it found is kept, and so is when."""
         desk = await open_desk(refill_rate=0)
@@ -183,7 +182,6 @@ class TestTask:
         self,
         open_desk: OpenDesk,
         nursery: trio.Nursery,
-        fast_clock: ScaledClock,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """It is no failure, but perhaps a mistake in the rule."""
