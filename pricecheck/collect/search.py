@@ -15,7 +15,6 @@ from typing import Final
 from zlib import crc32
 
 import msgspec
-import trio
 
 from pricecheck.collect.candidates import Sieve
 from pricecheck.collect.periodic import periodically
@@ -48,9 +47,10 @@ async def collect_search(
     query = finder_query(rule)
     mark = f"{rule.source_name} {rule.domain} {crc32(msgspec.json.encode(query)):08x}"
     depth = min(rule.top, MOST_FOUND)
+    standing = partial(spender.insist, partial(_standing, outbox, rule), heartbeat)
 
     async def once() -> int:
-        room, known = await trio.to_thread.run_sync(_standing, outbox, rule)
+        room, known = await standing()
         if room <= 0:
             return rule.every
         # What is known already comes again, before what is new.
@@ -63,7 +63,7 @@ async def collect_search(
             if not page and not answer.asins:
                 log.warning("search found nothing", extra=kv(rule=rule.name, remedy=_LOOSER))
             seen = (page + 1) * size
-            room, known = await trio.to_thread.run_sync(_standing, outbox, rule)
+            room, known = await standing()
             if len(answer.asins) < size or room <= 0 or seen >= depth or seen + size > MOST_FOUND:
                 break
             if _asins_for(await spender.spare_units("query", rule.reserve)) < size:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -12,10 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricecheck.clock import ScaledClock
+from pricecheck.collect import spending
 from pricecheck.collect.candidates import Facts, Sieve, judged
 from pricecheck.collect.search import collect_search, finder_query
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import DiscoveryRule, Domain, Duration
+from pricecheck.errors import StoreError
 from pricecheck.keepa.client import FinderQuery
 from pricecheck.outbox import Candidate, CandidateState
 from pricecheck.simulator import finder
@@ -83,6 +87,28 @@ class TestTask:
         assert len(desk.asked("query")) == pages
         assert least <= len(found(desk)) < least + 10  # ranks move a little
         assert watched.isdisjoint(found(desk))
+
+    async def test_no_page_is_paid_for_twice_where_the_outbox_can_not_be_read_for_a_while(
+        self, open_desk: OpenDesk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It goes on where it was."""
+        desk = await open_desk(refill_rate=0)
+        monkeypatch.setattr(spending, "_STORE_RETRY_S", 0.05)
+        counts, looks = desk.outbox.candidate_counts, count(1)
+
+        def failing(rule: str | None) -> Counter[CandidateState]:
+            if next(looks) == 2:
+                raise StoreError("another process has kept the outbox locked")
+            return counts(rule)
+
+        monkeypatch.setattr(desk.outbox, "candidate_counts", failing)
+
+        start(nursery, desk, with_(top=130, most=130))
+        await until(desk.outbox.marks)
+
+        assert len(found(desk)) == 130
+        assert len(desk.asked("query")) == 1
+        assert next(looks) > 3
 
     async def test_it_ends_where_the_category_does(
         self, open_desk: OpenDesk, nursery: trio.Nursery
