@@ -244,9 +244,8 @@ class Relay:
         if said != self._trouble or not (passes or self._warned):
             self._trouble, self._warned = said, not passes
             level = logging.INFO if passes else logging.WARNING
-            remedy = error.remedy or None
-            extra = kv(relay=self.name, error=error.message, do=remedy)
-            log.log(level, "not delivering", extra=extra)
+            fields = kv(relay=self.name, error=error.message, remedy=error.remedy or None)
+            log.log(level, "not delivering", extra=fields)
 
     def _note_success(self) -> None:
         self._pause = FIRST_PAUSE_S
