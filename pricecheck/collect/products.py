@@ -181,7 +181,8 @@ def _reaches(product: wire.Product, query: ProductQuery, before: Known, minute: 
     if query.days is None:
         return True
     begin = minute - query.days * _DAY_MINUTES
-    return before.last_update is not None and before.last_update >= begin
+    # By a day more, for points may have come late, after what was told.
+    return before.last_update is not None and before.last_update - _DAY_MINUTES >= begin
 
 
 def _steps(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pricecheck.collect.products import (
@@ -441,6 +441,16 @@ def clipped(points: Series, begin: int) -> Series:
     missing=st.sets(st.integers(1, 30)),
     bare=st.sets(st.integers(1, 30)),
     lookback_days=st.sampled_from([0, 1, 20, 400]),
+)
+@example(  # after an answer without it, the next reaches back to what was told, and not a day more
+    new=[],
+    used=[],
+    box=_points([(0, (100, -1)), (1, (-1, -1))]),
+    waits=[7, DAY, DAY],
+    lateness=[7] + 29 * [0],
+    missing={1},
+    bare=set(),
+    lookback_days=1,
 )
 def test_whenever_it_is_checked_every_change_is_told_exactly_once(
     new: Series,
