@@ -96,6 +96,7 @@ class PriceCollector:
         self._absent = self._changes = self._set_aside = 0
         self._most = MAX_ASINS  # halved when answers fail, so that less is lost with the next
         self._refusals = 0  # of single products, since one was taken
+        self._in_vain = False  # whether products were asked for in vain since they came last
         self._paused_until = 0.0  # trio's time, which no clock that is put right moves
         self._probing = trio.Lock()
         self._put_back = trio.Event()
@@ -157,6 +158,8 @@ class PriceCollector:
         except KeepaError as error:
             self._pause(error)
             return
+        if not self._in_vain:  # it was not known what there is to spend, and now it is
+            self.trouble.end()
         now = self._now()
         self._planner.steer(now, self._purse())
         # What falls due soon goes along: fewer calls, nothing late.
@@ -225,8 +228,10 @@ class PriceCollector:
                 self._pause(error)
                 # One alone may be what breaks the answers: the others go before it.
                 alone = len(part) == 1 and isinstance(error, KeepaError) and error.smaller
+                self._in_vain = True
                 self._retry(part, alone=alone)
             else:
+                self._in_vain = False
                 self._refusals = 0
                 self.trouble.end()
                 self._most = min(self._most * 2, MAX_ASINS)
@@ -337,6 +342,7 @@ class PriceCollector:
             "product refused", extra=kv(product=f"{watch.domain}:{watch.asin}", error=error.message)
         )
         if self._refusals >= _REFUSALS_OF_KEEPA:
+            self._in_vain = True
             self._pause(error)
         self._retry((watch,), alone=True)
 

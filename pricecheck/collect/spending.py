@@ -35,6 +35,8 @@ GRACE_S: Final = 6.0
 """How long a call under way may go on after its task was cancelled; SIGTERM allows 10 s."""
 
 _STORE_RETRY_S: Final = 5.0
+_STORABLE: Final = "storable"
+"""The mark that is set to see whether the outbox takes anything again."""
 
 
 class Priority(IntEnum):
@@ -136,6 +138,8 @@ class Spender:
         TooExpensiveError and NoRefillError when it may not be made. Cancelled while it waits for
         tokens it leaves no trace; later, the call is brought to its end.
         """
+        if self.store_trouble is not None:  # what can't be kept is not to be paid for
+            await self.commit(Commit(marks=((_STORABLE, self.time.now_ms()),)), heartbeat)
         await self.settle_doubts()
         cost = self.bucket.estimate(operation, units)
 
@@ -157,6 +161,8 @@ class Spender:
                 raise
             return answer
 
+        until = trio.current_time() + self.client.timeouts.call_s
+        heartbeat.expect(until, "waiting for Keepa's answer")
         self._under_way += 1
         try:
             answer = await finish(pay, GRACE_S * self.time.factor)
@@ -186,6 +192,7 @@ class Spender:
         except trio.Cancelled:
             self._calls.put_back(metrics)
             raise
+        self._note_stored()
         self._calls.note_records(len(commit.records))
 
     async def insist(self, work: Callable[[], T], heartbeat: Heartbeat) -> T:
@@ -217,16 +224,20 @@ class Spender:
                 )
             self.store_trouble = str(error)
             return None
+        return (done,)
+
+    def _note_stored(self) -> None:
         if self.store_trouble is not None:
             log.info("storing works again")
         self.store_trouble = None
-        return (done,)
 
     async def _save_metrics(self) -> None:
         """Commit the metrics of the calls so far; what fails waits for the next commit."""
         metrics = self._calls.drain()
         if await self._attempt(partial(self._outbox.commit, Commit(records=metrics))) is None:
             self._calls.put_back(metrics)
+        elif metrics:  # nothing can be stored on a full disk too
+            self._note_stored()
 
     async def _reserve(
         self, cost: int, priority: Priority, on_wait: Callable[[float], None]

@@ -162,7 +162,7 @@ class KeepaClient:
     ) -> None:
         logs.redact(key)
         self._key = key
-        self._timeouts = timeouts
+        self.timeouts: Final = timeouts
         self._on_call = on_call
         try:
             self._http = httpx.AsyncClient(
@@ -283,7 +283,7 @@ class KeepaClient:
     ) -> tuple[httpx.Response, bytearray]:
         """Send a request; return its response, and the body as it came, still packed."""
         try:
-            with trio.fail_after(self._timeouts.call_s):
+            with trio.fail_after(self.timeouts.call_s):
                 async with self._http.stream(
                     "GET" if body is None else "POST",
                     operation,
@@ -295,9 +295,9 @@ class KeepaClient:
                     progress.status = response.status_code
                     return response, await _body(response)
         except trio.TooSlowError:
-            reason = f"not within {self._timeouts.call_s:g} s"
+            reason = f"not within {self.timeouts.call_s:g} s"
         except httpx.TimeoutException:
-            limit = self._timeouts.read_s if progress.sent else self._timeouts.connect_s
+            limit = self.timeouts.read_s if progress.sent else self.timeouts.connect_s
             reason = f"nothing for {limit:g} s"
         except httpx.TransportError as error:
             reason = _cause(error)

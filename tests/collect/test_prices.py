@@ -535,6 +535,23 @@ class TestFailures:
         await until(lambda: collector.trouble.reason is None)
         assert len(desk.asked("token")) < 10
 
+    async def test_trouble_ends_with_what_it_was_about(
+        self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
+    ) -> None:
+        """A daemon that starts before the network is well when /token answers."""
+        desk = await open_desk()
+        service.stop()
+        now_ms = desk.spender.time.now_ms()
+        known = [ProductState("DE", one.asin, now_ms, KNOWN) for one in watches(3)]
+        desk.outbox.commit(Commit(states=tuple(known)))
+
+        collector = start(desk, watches(3))
+        await until(lambda: collector.trouble.reason)
+        await service.serve()
+
+        await until(lambda: collector.trouble.reason is None)
+        assert desk.asked() == []
+
     async def test_a_crash_is_planned_anew_from_the_store(
         self, open_desk: OpenDesk, start: Start
     ) -> None:
@@ -577,6 +594,34 @@ class TestSilence:
         await until(all_checked(desk, watched))
 
         await until(lambda: supervisor.statuses()[0].stalls == 1)
+
+    @pytest.mark.parametrize("fast_clock", [20.0], indirect=True)
+    async def test_a_slow_answer_is_no_silence(
+        self,
+        open_desk: OpenDesk,
+        nursery: trio.Nursery,
+        fast_clock: ScaledClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """It is paid for, and how long it may take the client says."""
+        monkeypatch.setattr(spending, "GRACE_S", 0.02)
+        desk = await open_desk(refill_rate=0)
+        products = desk.spender.client.products
+
+        async def slow(*query: Any) -> Any:
+            answer = await products(*query)
+            await trio.sleep(20)
+            return answer
+
+        monkeypatch.setattr(desk.spender.client, "products", slow)
+        supervisor = Supervisor(nursery)
+        collector = collector_at(desk, watched := watches(10), concurrency=1)
+        supervisor.start("prices", collector.run, stall_after=8)
+
+        await until(all_checked(desk, watched))
+
+        assert supervisor.statuses()[0].stalls == 0
+        assert len(desk.asked()) == 1
 
     async def test_an_outage_is_no_silence_however_long(
         self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock

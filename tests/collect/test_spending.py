@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -19,7 +20,7 @@ from pricecheck.bucket import Bucket, NoRefillError
 from pricecheck.collect.calls import CallLog
 from pricecheck.collect.spending import GRACE_S, Priority, Spender, finish
 from pricecheck.keepa import errors
-from pricecheck.keepa.client import BestsellersAnswer, Call, KeepaClient, ProductQuery
+from pricecheck.keepa.client import BestsellersAnswer, Call, KeepaClient, ProductQuery, Timeouts
 from pricecheck.keepa.tables import BY_CODE
 from pricecheck.keepa.wire import Envelope
 from pricecheck.outbox import Outbox
@@ -41,6 +42,7 @@ class Till:
         self.left = FULL
         self.rate = rate
         self.token_calls = 0
+        self.timeouts = Timeouts()
         self.failure: errors.KeepaError | None = None
         self._stamps = itertools.count(1_800_000_000_000)
         self._calls = calls
@@ -423,6 +425,50 @@ class TestStoring:
         assert spender.store_trouble is None
         events = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
         assert events == ["nothing can be stored"]
+
+    async def test_only_a_write_shows_that_storing_works_again(
+        self,
+        shop: Shop,
+        autojump_clock: MockClock,
+        outbox: Outbox,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A look-up works on a full disk too."""
+        till, spender, _ = shop
+        caplog.set_level("INFO")
+        await spender.settle_doubts()
+        refuse_writes(outbox)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buy, spender, lambda: _at_once(till))
+            await until(lambda: spender.store_trouble)
+            await spender.insist(partial(outbox.states, "DE", ["B000000001"]), silent())
+
+            assert spender.store_trouble is not None
+            assert "storing works again" not in caplog.text
+            refuse_writes(outbox, False)
+
+        assert spender.store_trouble is None
+        assert "storing works again" in caplog.text
+
+    async def test_nothing_is_bought_while_nothing_can_be_stored(
+        self, shop: Shop, autojump_clock: MockClock, outbox: Outbox
+    ) -> None:
+        """One answer that waits in memory is bad luck; more would be waste."""
+        till, spender, _ = shop
+        await spender.settle_doubts()
+        refuse_writes(outbox)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buy, spender, lambda: _at_once(till))
+            await until(lambda: spender.store_trouble)
+            for number in range(5):
+                nursery.start_soon(buy, spender, lambda: _at_once(till), f"more {number}")
+            await trio.sleep(60)
+            assert till.left == FULL - 10
+            refuse_writes(outbox, False)
+
+        assert len(ids(outbox)) == 6
 
     async def test_cancelled_while_it_waits_for_the_outbox_it_tries_one_last_time(
         self,
