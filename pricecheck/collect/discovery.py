@@ -65,6 +65,7 @@ class Discovery:
         self._on_accept = on_accept
         self._accepted_at = 0.0  # trio's time
         self._refusals = 0  # of single products, since one was taken
+        self._suspects: dict[str, bool] = {}  # failed alone; whether others were answered since
         self._most = MAX_ASINS  # halved when answers fail, so that less is lost with the next
 
     async def run(self, heartbeat: Heartbeat) -> None:
@@ -139,8 +140,12 @@ class Discovery:
         while True:
             taken = outbox.candidate_counts(rule.name)["accepted"] + len(self._offers(sieve))
             room = min(self._most, rule.most - taken)
-            found = outbox.candidates("found", rule=rule.name, limit=room) if room > 0 else []
-            asins = [one.asin for one in found]
+            if room <= 0:
+                return []
+            # What has failed alone goes last: it may be what breaks the answers.
+            more = room + len(self._suspects)
+            found = outbox.candidates("found", rule=rule.name, limit=more)
+            asins = sorted((one.asin for one in found), key=self._suspects.__contains__)[:room]
             known = {
                 one.asin: judged(rule, one.asin, facts, one.at_ms)
                 for one in outbox.learnt(rule.domain, asins)
@@ -167,13 +172,22 @@ class Discovery:
                     continue
                 if half and error.smaller:
                     self._most = half
-                elif error.smaller:
+                elif free or (error.smaller and self._is_culprit(part[0])):
                     await self._set_aside(sieve, part[0], error, heartbeat)
                 if free and self._refusals < _REFUSALS_OF_KEEPA:
                     continue
                 raise
             else:
                 self._refusals, self._most = 0, min(self._most * 2, MAX_ASINS)
+                self._suspects = dict.fromkeys(self._suspects.keys() - set(part), True)
+
+    def _is_culprit(self, asin: str) -> bool:
+        """Tell whether an answer failed by it, and not by an outage: it did before, others not."""
+        if self._suspects.get(asin):
+            del self._suspects[asin]
+            return True
+        self._suspects[asin] = False
+        return False
 
     async def _set_aside(
         self, sieve: Sieve, asin: str, error: KeepaError, heartbeat: Heartbeat

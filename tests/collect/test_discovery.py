@@ -20,7 +20,7 @@ from pricecheck.collect.discovery import Discovery
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import BestsellersRule, DealRule, DiscoveryRule, Domain
 from pricecheck.keepa.client import ProductsAnswer
-from pricecheck.keepa.errors import RejectedError
+from pricecheck.keepa.errors import BadAnswerError, RejectedError
 from pricecheck.outbox import Candidate, CandidateState, Commit
 from pricecheck.records import Bestsellers
 from pricecheck.simulator.settings import Fault
@@ -352,6 +352,50 @@ class TestTrouble:
 
         assert refused == 3
         await until(lambda: discovery.trouble.reason is None)
+
+    @pytest.mark.parametrize("fault", ["503", "notjson"])
+    async def test_an_outage_costs_no_candidate(
+        self,
+        open_desk: OpenDesk,
+        start: Start,
+        service: Service,
+        fast_clock: ScaledClock,
+        fault: str,
+    ) -> None:
+        """However long: no product was at fault."""
+        desk = await open_desk(refill_rate=0, faults=(Fault(fault, 1.0, "product"),))
+        listed(desk, *names(20))
+        began = trio.current_time()
+
+        start(desk, msgspec.structs.replace(RULE, most=20))
+        await until(lambda: trio.current_time() > began + 6 * 3600)
+        assert states(desk) == {"found": 20}
+        await service.serve(refill_rate=0)
+
+        await until(lambda: states(desk) == {"waiting": 20})
+
+    async def test_the_culprit_of_broken_answers_is_found(
+        self, open_desk: OpenDesk, start: Start, fast_clock: ScaledClock
+    ) -> None:
+        """It fails alone, others do not, and then it fails again."""
+        desk = await open_desk(refill_rate=0)
+        listed(desk, *names(10))
+        culprit = names(10)[0]
+        alone = []
+
+        async def answer(market: Any, asins: Sequence[str], query: Any) -> ProductsAnswer:
+            await trio.lowlevel.checkpoint()
+            if culprit in asins:
+                alone.append(len(asins) == 1)
+                raise BadAnswerError("the answer is not JSON")
+            return products_answer(*(product({"NEW": [NOON, 5_000]}, asin=asin) for asin in asins))
+
+        desk.spender.client.products = answer  # type: ignore[method-assign]
+        start(desk, RULE)
+
+        await until(lambda: states(desk) == {"waiting": 9, "unfit": 1})
+        assert [one.asin for one in desk.outbox.candidates("unfit")] == [culprit]
+        assert alone.count(True) == 2
 
     async def test_an_answer_that_is_lost_makes_the_next_call_smaller(
         self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
