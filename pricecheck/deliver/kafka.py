@@ -316,7 +316,7 @@ class KafkaSink:
         try:
             for stored in batch:
                 seq, record = stored.seq, stored.record
-                if seq <= last and failed.pop(seq, None) is None:
+                if seq <= last and seq not in failed:
                     continue  # it has this one of a batch begun earlier
                 topic, kind = routes[record.kind]
                 headers = [("id", record.id), kind, _SCHEMA]
@@ -329,6 +329,9 @@ class KafkaSink:
                         continue
                     except KafkaException as error:  # too large for librdkafka, or a dead producer
                         failed[seq] = error.args[0]
+                    else:
+                        if seq <= last:
+                            failed.pop(seq, None)
                     break
                 last = max(last, seq)
         finally:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 POLL_S: Final = 1.0
 
 FIRST_PAUSE_S: Final = 0.25
+FIRST_PAUSE_UNSURE_S: Final = 60.0
 # Knocking costs next to nothing, and a sink that is back should not wait.
 LONGEST_PAUSE_AWAY_S: Final = 2.0
 LONGEST_PAUSE_BUSY_S: Final = 30.0
@@ -222,7 +223,8 @@ class Relay:
                 return
 
     async def _back_off(self, error: SinkError | StoreError, heartbeat: Heartbeat) -> None:
-        longest = min(self._pause, _longest_pause(error))
+        first = FIRST_PAUSE_UNSURE_S if isinstance(error, SinkUnsureError) else FIRST_PAUSE_S
+        longest = min(max(self._pause, first), _longest_pause(error))
         self._pause = 2 * longest
         self._note_error(error)
         self._failures += 1

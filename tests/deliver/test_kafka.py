@@ -225,6 +225,57 @@ async def test_what_a_close_that_is_cut_off_has_lost_is_sent_again(
     assert arrived.value() == change(1).body
 
 
+class GoneTopic:
+    """What librdkafka does with a queue of two messages; no mock broker can delete a topic."""
+
+    def __init__(self) -> None:
+        self.state = "no topic"
+        self.queue: list[tuple[bytes, Callable[..., None]]] = []
+        self.arrived: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def produce(self, topic: str, value: bytes, key: str, **more: Any) -> None:
+        if len(self.queue) == 2:
+            raise BufferError("Local: Queue full")
+        self.queue.append((value, more["on_delivery"]))
+
+    def flush(self, timeout: float) -> int:
+        if self.state == "no topic":
+            for _, told in self.queue:
+                told(KafkaError(KafkaError._UNKNOWN_TOPIC), None)
+            self.queue.clear()
+        elif self.state == "up":
+            self.arrived += [value for value, _ in self.queue]
+            self.queue.clear()
+        return len(self.queue)
+
+    poll = flush
+
+
+async def test_what_has_failed_and_finds_no_room_is_not_taken_for_arrived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A topic is deleted; when its messages are produced anew, the brokers go away."""
+    monkeypatch.setattr(kafka, "PATIENCE_S", 0.05)
+    sink = KafkaSink(Kafka(), Names())
+    producer = GoneTopic()
+    sink._producer = producer  # type: ignore[assignment]
+    batch = stored(*map(change, range(10)))
+
+    with pytest.raises(SinkAwayError, match="a topic is gone"):
+        await sink.send(batch)
+    producer.state = "down"
+    for _ in range(3):
+        with pytest.raises(SinkAwayError, match="does not answer"):
+            await sink.send(batch)
+    producer.state = "up"
+
+    assert await sink.send(batch) == Receipt()
+    assert sorted(producer.arrived) == sorted(one.record.body for one in batch)
+
+
 async def test_a_send_can_be_cancelled(
     open_sink: Open, slow_brokers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,9 +121,10 @@ async def test_a_record_that_is_no_alert_costs_itself(open_sink: Open) -> None:
 
 
 async def test_one_that_is_down_loses_nothing_and_lets_the_others_ring_once(
-    open_sink: Open, outbox: Outbox
+    open_sink: Open, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has a cursor of its own."""
+    monkeypatch.setattr("pricecheck.deliver.relay.FIRST_PAUSE_UNSURE_S", 0.1)
     phone, desk = Phone(), Phone()
     phone.status = 503
     sinks = await open_sink(phone), await open_sink(desk, name="desk")

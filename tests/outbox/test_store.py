@@ -308,6 +308,20 @@ class TestRetain:
             assert outbox.retain(before_ms=20, metrics_cap=0, relays=[]) == 2
             assert waiting(outbox) == [price("b"), metric("b")]
 
+    def test_an_alert_whose_reason_lasts_is_kept(self, path: Path) -> None:
+        """Or it would be new again, and be told twice; others of its age go."""
+        day = 0
+        lasting, gone = (Record("alert", id_, id_, b"{}") for id_ in ("lasting", "gone"))
+        with closing(Outbox.open(path, now_ms=lambda: day * 86_400_000)) as outbox:
+            put(outbox, lasting, gone)
+            outbox.acknowledge("notify", 2)
+            day = 80
+            put(outbox, lasting)
+
+            assert outbox.retain(before_ms=10 * 86_400_000, metrics_cap=0, relays=["notify"]) == 1
+            assert outbox.commit(Commit(records=(lasting, gone))) == 1
+            assert waiting(outbox, "notify") == [gone]
+
     def test_metrics_beyond_their_cap_go_oldest_first(self, outbox: Outbox) -> None:
         """Only unacknowledged metrics count and go; other records never do."""
         put(outbox, metric("0"), price("a"), *(metric(str(n)) for n in range(1, 6)))
