@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
+import trio
 
 from pricecheck.collect.alerts import find_deal_alerts
 from pricecheck.collect.candidates import Sieve
@@ -74,10 +75,16 @@ async def collect_deals(
 
     What the sieves of discovery find among them is kept with them.
     """
+    page, begun = 0, -math.inf  # in trio's time: what has failed goes on where it was
 
     async def once() -> int:
+        nonlocal page, begun
+        if trio.current_time() >= begun + rule.every:
+            page, begun = 0, trio.current_time()
         try:
-            await _collect_pages(heartbeat, rule, spender, alerts, sieves)
+            while page < rule.pages:
+                answer = await ask(page)
+                page = rule.pages if answer.is_last_page else page + 1
         except NotInPlanError:
             if rule not in derived.rules:
                 log.warning(
@@ -87,27 +94,17 @@ async def collect_deals(
             derived.rules |= {rule}
             return _DAY_S
         derived.rules -= {rule}
+        begun = -math.inf
         return rule.every
 
-    await periodically(heartbeat, once, every_s=rule.every, spender=spender, trouble=trouble)
-
-
-async def _collect_pages(
-    heartbeat: Heartbeat,
-    rule: DealRule,
-    spender: Spender,
-    alerts: Sequence[AlertRule],
-    sieves: Sequence[Sieve],
-) -> None:
-    for page in range(rule.pages):
-
-        def keep(answer: DealsAnswer, page: int = page) -> Commit:
+    async def ask(page: int) -> DealsAnswer:
+        def keep(answer: DealsAnswer) -> Commit:
             now_ms = spender.time.now_ms()
             return digest_deals(
                 answer, rule, page=page, now_ms=now_ms, alerts=alerts, sieves=sieves
             )
 
-        answer = await spender.spend(
+        return await spender.spend(
             "deal",
             1,
             Priority.DEALS,
@@ -115,8 +112,8 @@ async def _collect_pages(
             send=partial(spender.client.deals, rule.domain.market, _query(rule, page)),
             keep=keep,
         )
-        if answer.is_last_page:
-            break
+
+    await periodically(heartbeat, once, every_s=rule.every, spender=spender, trouble=trouble)
 
 
 def deal_score(

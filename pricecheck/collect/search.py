@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
-from itertools import count
 from typing import Final
 from zlib import crc32
 
 import msgspec
+import trio
 
 from pricecheck.collect.candidates import Sieve
 from pricecheck.collect.periodic import periodically
@@ -49,26 +49,33 @@ async def collect_search(
     depth = min(rule.top, MOST_FOUND)
     standing = partial(spender.insist, partial(_standing, outbox, rule), heartbeat)
 
+    page, size, begun = 0, 0, -math.inf  # in trio's time: what has failed goes on where it was
+
     async def once() -> int:
+        nonlocal page, size, begun
         room, known = await standing()
         if room <= 0:
             return rule.every
-        # What is known already comes again, before what is new.
-        size = max(LEAST_FOUND, min(room + known, depth))
-        size = min(size, _asins_for(await spender.spare_units("query", rule.reserve)))
-        if size < LEAST_FOUND:
+        affordable = _asins_for(await spender.spare_units("query", rule.reserve))
+        if trio.current_time() >= begun + rule.every:
+            # What is known already comes again, before what is new.
+            page, size = 0, min(max(LEAST_FOUND, min(room + known, depth)), affordable)
+        if not LEAST_FOUND <= size <= affordable:
             return _NAP_S
-        for page in count():
+        begun = trio.current_time() if page == 0 else begun
+        while True:
             answer = await ask(page, size)
             if not page and not answer.asins:
                 log.warning("search found nothing", extra=kv(rule=rule.name, remedy=_LOOSER))
-            seen = (page + 1) * size
+            page += 1
+            seen = page * size
             room, known = await standing()
             if len(answer.asins) < size or room <= 0 or seen >= depth or seen + size > MOST_FOUND:
                 break
             if _asins_for(await spender.spare_units("query", rule.reserve)) < size:
                 break
-        log.info("searched", extra=kv(rule=rule.name, pages=page + 1, candidates=known))
+        begun = -math.inf
+        log.info("searched", extra=kv(rule=rule.name, pages=page, candidates=known))
         await spender.commit(Commit(marks=((mark, spender.time.now_ms()),)), heartbeat)
         return rule.every
 

@@ -413,7 +413,7 @@ class Outbox:
         )
         db.executemany(
             "INSERT INTO records (kind, id, key, created_ms, body) VALUES (?1, ?2, ?3, ?4, ?5)"
-            # An alert whose reason lasts is a day old at most: once deleted, it would be told again.
+            # An alert whose reason lasts stays young: once deleted, it would be told again.
             " ON CONFLICT DO UPDATE SET created_ms = excluded.created_ms"
             " WHERE kind = 'alert' AND created_ms < excluded.created_ms - 86400000",
             rows.values(),

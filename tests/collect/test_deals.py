@@ -18,6 +18,7 @@ from pricecheck.collect.trouble import Trouble
 from pricecheck.config import AlertRule, DealRule, Domain, PriceTypeName, Threshold
 from pricecheck.keepa import wire
 from pricecheck.keepa.client import DealsAnswer, ProductQuery
+from pricecheck.keepa.errors import ServerError
 from pricecheck.keepa.tables import BY_CODE, PRICE_TYPES, SERIES
 from pricecheck.keepa.time import to_rfc3339, to_unix_ms
 from pricecheck.outbox import Commit
@@ -179,6 +180,26 @@ class TestAsking:
 
         assert len(desk.kept("deal")) == 320
         assert marked == [{}, {}, {}]
+
+    async def test_a_page_that_fails_lets_none_before_it_be_paid_for_again(
+        self, open_desk: OpenDesk, nursery: trio.Nursery, fast_clock: ScaledClock
+    ) -> None:
+        """What comes next is that page; all of them at the next regular time."""
+        desk = await open_desk()
+        pages = []
+
+        async def page(market: Any, query: Any) -> DealsAnswer:
+            await trio.lowlevel.checkpoint()
+            pages.append(query.page)
+            if pages.count(2) in (1, 2) and query.page == 2:
+                raise ServerError("Keepa answered 500")
+            return deals_answer(*(deal(asin=f"B{number:09d}") for number in range(150)))
+
+        desk.spender.client.deals = page  # type: ignore[method-assign]
+        start(nursery, desk, msgspec.structs.replace(RULE, pages=4))
+        await until(lambda: len(pages) >= 10)
+
+        assert pages[:10] == [0, 1, 2, 2, 2, 3, 0, 1, 2, 3]
 
 
 class TestPlanWithoutDeals:

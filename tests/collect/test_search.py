@@ -20,7 +20,8 @@ from pricecheck.collect.search import collect_search, finder_query
 from pricecheck.collect.trouble import Trouble
 from pricecheck.config import DiscoveryRule, Domain, Duration
 from pricecheck.errors import StoreError
-from pricecheck.keepa.client import FinderQuery
+from pricecheck.keepa.client import FinderAnswer, FinderQuery
+from pricecheck.keepa.errors import ServerError
 from pricecheck.outbox import Candidate, CandidateState
 from pricecheck.simulator import finder
 from pricecheck.simulator.settings import Fault
@@ -109,6 +110,33 @@ class TestTask:
         assert len(found(desk)) == 130
         assert len(desk.asked("query")) == 1
         assert next(looks) > 3
+
+    async def test_a_page_that_fails_lets_none_before_it_be_paid_for_again(
+        self,
+        open_desk: OpenDesk,
+        nursery: trio.Nursery,
+        fast_clock: ScaledClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What comes next is that page, and its size is the same."""
+        desk = await open_desk(refill_rate=0)
+        best = await desk.spender.client.bestsellers(RULE.domain.market, str(KEYBOARDS))
+        assert best.bestsellers is not None
+        watched = frozenset(best.bestsellers.asin_list[:100])
+        find, asked = desk.spender.client.find, []
+
+        async def failing(market: Any, query: FinderQuery) -> FinderAnswer:
+            asked.append((query.page, query.per_page))
+            if asked.count((1, query.per_page)) == 1 and query.page == 1:
+                raise ServerError("Keepa answered 500")
+            return await find(market, query)
+
+        monkeypatch.setattr(desk.spender.client, "find", failing)
+        start(nursery, desk, with_(top=1000, most=70), watched)
+        await until(desk.outbox.marks)
+
+        assert [page for page, _ in asked] == [0, 1, 1, 2]
+        assert len({size for _, size in asked}) == 1
 
     async def test_it_ends_where_the_category_does(
         self, open_desk: OpenDesk, nursery: trio.Nursery
