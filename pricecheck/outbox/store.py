@@ -40,6 +40,7 @@ _STANDING = """
 FROM candidates c WHERE rule = coalesce(?1, rule) AND (state IN ('accepted', 'rejected')
 OR NOT EXISTS (SELECT 1 FROM candidates WHERE domain = c.domain AND asin = c.asin
 AND state IN ('accepted', 'rejected')))"""  # a decision stands in the place of all opinions
+_BUSY_S = 0.02  # for which the lock is held while another process writes
 _VACUUM_PAGES = 1_000  # given back to the disk per retain: 4 MB, some milliseconds
 
 
@@ -463,8 +464,8 @@ class Outbox:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, schema.explained(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+        with schema.explained(self.path):
+            self._begin()
             try:
                 yield self._db
                 self._db.execute("COMMIT")
@@ -472,6 +473,32 @@ class Outbox:
                 if self._db.in_transaction:  # on a full disk SQLite may have rolled back itself
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._lock.release()
+
+    def _begin(self) -> None:
+        """Take the lock and begin to write; while another process does, let reads pass."""
+        give_up_at = time.monotonic() + schema.BUSY_TIMEOUT_S
+        while True:
+            late = time.monotonic() > give_up_at
+            self._lock.acquire()
+            try:
+                self._be_patient(_BUSY_S)
+                self._db.execute("BEGIN IMMEDIATE")
+                self._be_patient(schema.BUSY_TIMEOUT_S)
+            except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self._be_patient(schema.BUSY_TIMEOUT_S)
+                self._lock.release()
+                code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+                if late or code & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+            time.sleep(_BUSY_S)
+
+    def _be_patient(self, seconds: float) -> None:
+        self._db.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
 
 
 def open_readonly(path: Path) -> Outbox:

@@ -101,6 +101,22 @@ class TestCommit:
 
         assert outbox.counts() == {"price": 1, "metric": 1}
 
+    def test_while_another_process_writes_reads_pass(self, path: Path, outbox: Outbox) -> None:
+        """A commit waits for it, in a thread; status is not to wait for the commit."""
+        put(outbox, price("a"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            commit = threading.Thread(target=put, args=(outbox, price("b")))
+            commit.start()
+
+            counts = [outbox.counts() for _ in range(3)]
+            waits = commit.is_alive()
+            other.execute("ROLLBACK")
+            commit.join()
+
+        assert (counts, waits) == ([{"price": 1}] * 3, True)
+        assert outbox.counts() == {"price": 2}
+
     def test_the_first_alert_of_an_id_stands(self, outbox: Outbox) -> None:
         """Nobody is told twice, whatever a later state of the same thing says."""
         for body in (b"1", b"2"):
