@@ -10,7 +10,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -55,9 +55,10 @@ async def examine(path: Path | None, root: Path = Path("/")) -> list[Finding]:
     findings: list[Finding] = []
     try:
         plan = read_plan(path)
-        found = accepted(plan.settings)
-        watched = with_discovered(plan.watchlist, plan.settings, found)
-        plan = msgspec.structs.replace(plan, watchlist=watched)
+        with suppress(StoreError):  # which the state is looked at for
+            found = accepted(plan.settings)
+            watched = with_discovered(plan.watchlist, plan.settings, found)
+            plan = msgspec.structs.replace(plan, watchlist=watched)
     except PricecheckError as error:
         findings.append(Finding("config", "failure", error.message, error.remedy))
     else:
@@ -179,7 +180,11 @@ async def _sinks(plan: Plan) -> list[Finding]:
     """Reach each sink, without making anything there, and look for names almost like ours."""
     findings: list[Finding] = []
     names = plan.settings.config.names.by_kind()
-    for sink in configured_sinks(plan.settings, make=False):
+    try:
+        sinks = configured_sinks(plan.settings, make=False)
+    except PricecheckError as error:
+        return [Finding("sinks", "failure", error.message, error.remedy)]
+    for sink in sinks:
         try:
             peer = await sink.connect()
             findings.append(Finding(sink.name, "ok", peer))

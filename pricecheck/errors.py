@@ -52,6 +52,10 @@ class StoreError(PricecheckError):
     exit_code = os.EX_CANTCREAT
 
 
+class NoStoreError(StoreError):
+    """There is no outbox yet, and so nothing in it."""
+
+
 class NewerStoreError(StoreError):
     """The outbox was written by a newer pricecheck; going back needs its backup."""
 

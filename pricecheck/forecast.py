@@ -11,8 +11,8 @@ import msgspec
 from pricecheck.age import Outlook, Terms, cheapest, outlook
 from pricecheck.economy import settle
 
-PROFILES: Final = (("plain", 1.0), ("buybox", 3.0), ("offers = 20", 15.0))
-"""What may be asked of each product, and what Keepa takes for it: see the cost table."""
+PROFILES: Final = (("plain", 1.0), ("buybox", 3.0), ("offers+buybox", 15.0))
+"""What may be asked of each product, and what Keepa takes for it, with 20 offers."""
 
 PLANS: Final = (5, 20, 60, 250, 500, 1000)
 """Tokens a minute to compare with: Keepa sells plans of about these sizes."""

@@ -111,7 +111,8 @@ def read(path: Path, default: Watch) -> Listed:
 
 def plain_price(text: str, market: Marketplace) -> str:
     """Return a price without its currency. Raises InputError when it is not the marketplace's."""
-    found = _AMOUNT.fullmatch(text.strip())
+    text = text.strip()
+    found = None if text.startswith("-") else _AMOUNT.fullmatch(text)
     for written in (found["before"], found["after"]) if found else ():
         sign = written.strip().upper()
         if sign and market.currency not in _SIGNS.get(sign, (sign,)):

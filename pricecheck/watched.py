@@ -13,7 +13,7 @@ import msgspec
 
 from pricecheck import watchlist
 from pricecheck.config import Settings
-from pricecheck.errors import StoreError
+from pricecheck.errors import NoStoreError
 from pricecheck.keepa.tables import BY_CODE
 from pricecheck.outbox import FILE_NAME, Candidate, Outbox, open_readonly
 from pricecheck.watchlist import Watch, Watchlist
@@ -33,16 +33,19 @@ def listed(settings: Settings, *, strict: bool = False) -> Watchlist:
 
 
 def watched(settings: Settings) -> Watchlist:
-    """Read all that is watched. Raises ConfigError; an outbox that can't be read adds nothing."""
+    """Read all that is watched. Raises ConfigError, StoreError where discovery's can't be read."""
     return with_discovered(listed(settings), settings, accepted(settings))
 
 
 def accepted(settings: Settings) -> list[Candidate]:
-    """Return the products that discovery brought, none where there is no outbox to be read."""
+    """Return the products that discovery brought, none before the first start.
+
+    Raises StoreError for an outbox that can't be read.
+    """
     try:
         with closing(open_readonly(settings.state_directory() / FILE_NAME)) as outbox:
             return outbox.candidates("accepted")
-    except StoreError:
+    except NoStoreError:
         return []
 
 

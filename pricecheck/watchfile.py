@@ -30,7 +30,7 @@ from pricecheck.watchlist import COLUMNS, Layout, Watch
 Product: TypeAlias = tuple[str, str]
 """A marketplace's code and an ASIN."""
 
-_AS_OWNER: Final = "edit it as its owner, or as root with sudo"
+_AS_OWNER: Final = "edit it as its owner and a member of its group, or as root with sudo"
 
 
 class WatchFile(msgspec.Struct, frozen=True):

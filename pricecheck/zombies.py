@@ -32,7 +32,10 @@ _INTERPRETER: Final = re.compile(
     r"(python|pypy|perl|ruby|php|node|nodejs|deno|bun|java|sh|bash|dash|zsh|ksh)[\d.]*"
 )
 _GIVEN_TEXT: Final = re.compile(r"-[A-Za-z]*c")  # sh -c, bash -lc, python -c
-_WITH_VALUE: Final = ("-X", "-W", "-cp", "-classpath", "--class-path")
+_WITH_VALUE: Final = (
+    *("-X", "-W", "-cp", "-classpath", "--class-path"),
+    *("--module-path", "--upgrade-module-path", "--add-modules"),
+)
 _SECRET: Final = re.compile(
     r"((?:key|token|secret|passw(?:or)?d)[a-z_-]*(?:=|\s+))[^\s&\"']+", re.IGNORECASE
 )

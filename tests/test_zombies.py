@@ -230,6 +230,7 @@ def test_a_process_is_found_by_its_command_line(tmp_path: Path) -> None:
         "python3",
         "python3 -c import keepa",
         "java -Xmx1g -cp lib.jar Main /home/keepa",
+        "java --module-path /root/.cache/pricecheck-services/lib -m search/org.Main",
         "/usr/share/zookeeper/bin/zookeeper",
     ],
 )

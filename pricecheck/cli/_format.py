@@ -12,7 +12,7 @@ from pricecheck.keepa.tables import MINOR_DIGITS
 _TEXTS: Final = ("ASIN", "Title", "Market", "Letter", "When", "Reason", "Rule")
 """The columns that are not figures."""
 
-_GIVES_WAY: Final = ("Title", "Reason")
+_GIVES_WAY: Final = ("Title", "Reason", "Rule")
 """The columns that are cut where the terminal is too narrow."""
 
 _ASIN_WIDTH: Final = 10

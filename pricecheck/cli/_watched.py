@@ -112,7 +112,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
     import msgspec
 
     from pricecheck.collect.products import recall
-    from pricecheck.errors import StoreError
+    from pricecheck.errors import NoStoreError
     from pricecheck.outbox import lookup
     from pricecheck.records import Change, Price
     from pricecheck.watched import accepted
@@ -141,7 +141,7 @@ def _rows(settings: Settings, market: Marketplace | None) -> list[dict[str, Any]
                     row["absent"] = known.absent if known else None
                 rows.append(row)
             return rows
-    except StoreError as error:
+    except NoStoreError as error:
         click.echo(f"Nothing is known of their prices: {error}", err=True)
         return [_row(watch, costs) for watch in watches]
 

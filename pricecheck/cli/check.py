@@ -119,11 +119,11 @@ def _watches(settings: Settings, market: Marketplace, asins: list[str]) -> list[
     """Return the watchlist's lines of the products, made up for those that it does not hold."""
     from pricecheck import watchlist
     from pricecheck.errors import ConfigError
-    from pricecheck.watched import watched
+    from pricecheck.watched import listed
 
     prices = settings.config.prices
     try:
-        watches = watched(settings).watches
+        watches = listed(settings).watches
     except ConfigError:
         watches = ()
     wanted = set(asins)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from pricecheck.cli._options import find_config
+
+if TYPE_CHECKING:
+    from pricecheck.outbox import Candidate
 
 _BAD_LINES_SHOWN: Final = 20
 
@@ -29,6 +32,7 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     """
     from pricecheck.daemon import read_plan
     from pricecheck.deliver.configured import configured_sinks
+    from pricecheck.errors import StoreError
     from pricecheck.needs import discovery_a_day, most_for_prices, tokens_a_day
     from pricecheck.silence import silent_rules
     from pricecheck.status import socket_path
@@ -39,7 +43,12 @@ def check(file: str | None, strict: bool, quiet: bool, no_key: bool) -> None:
     socket_path(plan.settings.socket_directory())
     if quiet:
         return
-    watched = with_discovered(plan.watchlist, plan.settings, accepted(plan.settings))
+    found: list[Candidate] = []
+    try:
+        found = accepted(plan.settings)
+    except StoreError as error:
+        click.echo(f"What discovery brought is not counted: {error}", err=True)
+    watched = with_discovered(plan.watchlist, plan.settings, found)
     discovered = len(watched.watches) - len(plan.watchlist.watches)
     click.echo(f"config     {plan.settings.path or 'embedded defaults'}: right")
     bad = f", {watched.bad_count:,} bad lines are skipped" if watched.bad_count else ""

@@ -45,7 +45,6 @@ def command(
     Reads the outbox, costs no tokens, and needs no running daemon. What is accepted is watched
     beside watchlist.csv, which stays as it is; `pricecheck watch remove` ends that.
     """
-    context.obj = settings
     if context.invoked_subcommand is not None:
         if rule or refused:
             raise click.UsageError(f"Write options behind {context.invoked_subcommand}.")
@@ -76,8 +75,8 @@ def command(
 @click.argument("products", metavar="ASIN...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait, up to each rule's `most`.")
 @click.option("--rule", help="With --all: only of this rule.")
+@config_option
 @domain_option
-@click.pass_obj
 def accept(
     settings: Settings,
     products: tuple[str, ...],
@@ -103,8 +102,8 @@ def accept(
 @click.argument("products", metavar="ASIN...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--rule", help="With --all: only of this rule.")
+@config_option
 @domain_option
-@click.pass_obj
 def reject(
     settings: Settings,
     products: tuple[str, ...],

@@ -128,13 +128,13 @@ class _Plan:
 def _stored(settings: Settings) -> tuple[dict[tuple[str, str], Seen], float | None]:
     """Return what is stored of products, and the refill that Keepa told last; nothing at first."""
     from pricecheck.collect.prices import seen_of
-    from pricecheck.errors import StoreError
+    from pricecheck.errors import NoStoreError
 
     try:
         with stored(settings) as outbox:
             known = {(seen.domain, seen.asin): seen for seen in seen_of(outbox)}
             return known, _last_refill(outbox)
-    except StoreError:
+    except NoStoreError:
         return {}, None
 
 

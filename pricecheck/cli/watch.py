@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import KeysView, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -119,14 +120,19 @@ def remove(
     What is known of them stays in the outbox.
     """
     from pricecheck import watchfile
-    from pricecheck.errors import InputError
+    from pricecheck.errors import InputError, StoreError
     from pricecheck.watched import accepted
 
     if market and everywhere:
         raise click.UsageError("--domain or --everywhere, not both.")
     bad: list[str] = []
     gone: dict[tuple[str, str], None] = {}
-    discovered = {(one.domain, one.asin): one for one in accepted(settings)}
+    discovered: dict[Product, Candidate] = {}
+    try:
+        discovered = {(one.domain, one.asin): one for one in accepted(settings)}
+    except StoreError:
+        if settings.config.discovery:
+            raise
     with watchfile.editing(settings.watchlist, domain=settings.config.prices.domain) as file:
         for text in products:
             try:
@@ -166,7 +172,14 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
             for item in listed.items
             if (item.watch.domain, item.watch.asin) not in watched.first
         ]
-        rows = [watchfile.cells_of(watched, item.watch, item.given) for item in new]
+        usual = watchfile.written(_default(settings))
+        rows = []
+        for item in new:
+            cells = watchfile.written(item.watch)
+            # What is as usual needs no column of its own.
+            said = {name for name in item.given if cells[name] != usual[name]}
+            said |= item.given.intersection(watched.layout.columns)
+            rows.append(watchfile.cells_of(watched, item.watch, said))
         if yes:
             watchfile.replace(watched, watchfile.edited(watched, rows))
     for line in listed.bad:
@@ -254,10 +267,10 @@ def _reject(
     settings: Settings, products: KeysView[Product], discovered: Mapping[Product, Candidate]
 ) -> None:
     """Note that nobody wants these, where discovery knows them or may find them."""
-    from pricecheck.outbox import FILE_NAME, Candidate
+    from pricecheck.errors import NoStoreError
+    from pricecheck.outbox import Candidate
 
-    began = (settings.state_directory() / FILE_NAME).exists()
-    if not (products & discovered.keys() or (settings.config.discovery and began)):
+    if not (products & discovered.keys() or settings.config.discovery):
         return
     now_ms = settings.config.time.now_ms()
     rejected = []
@@ -265,7 +278,7 @@ def _reject(
         known = discovered.get((domain, asin))
         rule, facts = (known.rule, known.body) if known else ("", b"{}")
         rejected.append(Candidate(domain, asin, rule, "rejected", now_ms, facts))
-    with writable(settings) as outbox:
+    with suppress(NoStoreError), writable(settings) as outbox:
         outbox.decide(rejected)
 
 

@@ -75,11 +75,12 @@ MINOR_DIGITS: Final = {market.currency: market.minor_digits for market in MARKET
 BY_CODE: Final = {market.code: market for market in MARKETPLACES}
 BY_ID: Final = {market.id: market for market in MARKETPLACES}
 # What people write for a marketplace: its code, its host, Keepa's number, ISO's name of the UK.
+_OPEN: Final = tuple(market for market in MARKETPLACES if market.code != "CN")
 _SPELLINGS: Final = (
-    BY_CODE
-    | {market.tld.upper(): market for market in MARKETPLACES}
-    | {f"AMAZON.{market.tld.upper()}": market for market in MARKETPLACES}
-    | {str(market.id): market for market in MARKETPLACES}
+    {market.code: market for market in _OPEN}
+    | {market.tld.upper(): market for market in _OPEN}
+    | {f"AMAZON.{market.tld.upper()}": market for market in _OPEN}
+    | {str(market.id): market for market in _OPEN}
     | {"GB": BY_CODE["UK"]}
 )
 
@@ -87,13 +88,13 @@ _SPELLINGS: Final = (
 def marketplace(name: str) -> Marketplace:
     """Find a marketplace by code (DE), host (amazon.de, de) or Keepa's number (3).
 
-    Raises InputError, naming the codes there are, for anything else.
+    Raises InputError, naming the codes there are, for anything else, and for what Amazon has ended.
     """
     found = _SPELLINGS.get(name.strip().upper())
     if found is None:
         raise InputError(
             f"unknown marketplace {brief(name)!r}",
-            remedy="use one of " + ", ".join(market.code for market in MARKETPLACES),
+            remedy="use one of " + ", ".join(market.code for market in _OPEN),
         )
     return found
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pricecheck.errors import NewerStoreError, StoreError
+from pricecheck.errors import NewerStoreError, NoStoreError, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -140,12 +140,12 @@ def open_database(
 def open_database_readonly(path: Path) -> sqlite3.Connection:
     """Open an existing file for reading only, beside a running daemon.
 
-    Raises NewerStoreError, StoreError when there is none or it may not be read.
+    Raises NoStoreError when there is none, NewerStoreError, StoreError when it may not be read.
     """
     try:
         path.stat()
     except FileNotFoundError:
-        raise StoreError(
+        raise NoStoreError(
             f"there is no outbox at {path}",
             remedy="start the daemon once, or name its state directory",
         ) from None

@@ -99,6 +99,20 @@ async def test_an_outbox_that_can_not_be_read_fails(
     assert "corrupt" in findings[1]["said"]
 
 
+async def test_a_sink_that_is_set_up_wrong_fails_and_the_rest_is_still_checked(
+    run: Run, simulate: Simulate
+) -> None:
+    """A config that holds may still name what is not there."""
+    await simulate(config="[notify]\n")
+
+    done = await run("doctor", "--json")
+
+    assert done.returncode == 2
+    (sinks,) = found(done.stdout, "sinks")
+    assert "there is no address of a service" in sinks["said"]
+    assert found(done.stdout, "zombies")
+
+
 async def test_a_sink_that_is_away_fails_and_the_rest_is_still_checked(
     run: Run, simulate: Simulate
 ) -> None:

@@ -47,7 +47,7 @@ async def test_shows_what_the_budget_makes_of_a_watchlist(watched: Path, run: Ru
     assert done.returncode == 0, done.stderr
     assert "31, 0 of them known" in done.stdout
     assert "assumed" in done.stdout
-    assert "offers = 20" in done.stdout
+    assert "offers+buybox" in done.stdout
     assert "6.5 %" in done.stdout
     assert "age in hours by tokens a minute" in done.stdout
 

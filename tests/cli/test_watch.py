@@ -202,6 +202,42 @@ async def test_import_refuses_what_the_watchlist_has_no_column_for(
     assert text(watchlist) == LIST
 
 
+async def test_export_can_be_imported_where_there_are_fewer_columns(run: Run, home: Path) -> None:
+    """What is as usual needs none."""
+    watchlist = home / "watchlist.csv"
+    watchlist.write_text(f"asin,target_price\n{ASIN},49.99\n")
+    (home / "export.csv").write_text((await run("watch", "export")).stdout)
+    watchlist.write_text("asin,target_price\n")
+
+    done = await run("watch", "import", "export.csv", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert text(watchlist) == f"asin,target_price\n{ASIN},49.99\n"
+
+
+@pytest.mark.parametrize("command", ["export", "list", "remove"])
+async def test_an_outbox_that_can_not_be_read_is_no_empty_one(
+    run: Run, home: Path, command: str
+) -> None:
+    """What discovery brought would be missing without a word."""
+    (home / "pricecheck.toml").write_text(
+        'state_directory = "state"\n[keepa]\nurl = "http://127.0.0.1:9"\n'
+        '[[bestsellers]]\ndomain = "DE"\ncategory = 340843031\n'
+        '[[discovery]]\nname = "all"\nsource = "bestsellers"\ndomain = "DE"\n'
+        "category = 340843031\n"
+    )
+    watchlist = home / "watchlist.csv"
+    watchlist.write_text(f"asin\n{ASIN}\n")
+    (home / "state").mkdir()
+    (home / "state" / "outbox.sqlite").write_bytes(b"no database" * 1_000)
+
+    done = await run("watch", command, *([ASIN] if command == "remove" else []))
+
+    assert done.returncode == os.EX_CANTCREAT
+    assert "corrupt" in done.stderr
+    assert ASIN in text(watchlist)
+
+
 async def test_export_can_be_imported(run: Run, watchlist: Path, home: Path) -> None:
     """Every blank is filled in, so that it means the same elsewhere."""
     header = "asin,domain,weight,target_price,every,buybox,offers,update"
