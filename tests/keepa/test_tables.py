@@ -17,7 +17,6 @@ from pricecheck.keepa.tables import (
     marketplace,
 )
 
-
 OPEN = [market for market in MARKETPLACES if market.code != "CN"]
 """Those that can be watched; of amazon.cn, which has ended, there are old histories."""
 
