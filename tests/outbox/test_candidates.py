@@ -11,6 +11,7 @@ import pytest
 
 from pricecheck.config import Config, Prices, Settings
 from pricecheck.config import Outbox as OutboxSection
+from pricecheck.errors import StoreError
 from pricecheck.outbox import FILE_NAME, Candidate, CandidateState, Commit, Outbox, schema
 from pricecheck.watched import accepted, grown, watched
 
@@ -172,18 +173,21 @@ def test_accepted_products_are_watched_beside_the_file(outbox: Outbox, settings:
     assert grown(watched(settings), settings, outbox).watches == found  # nothing comes twice
 
 
-def test_without_an_outbox_that_can_be_read_the_file_is_all(
-    tmp_path: Path, settings: Settings
-) -> None:
-    """Before the first start, and before the first of a newer program, which migrates it."""
+def test_without_an_outbox_the_file_is_all(settings: Settings) -> None:
+    """Before the first start nothing was discovered."""
     assert accepted(settings) == []
+    assert len(watched(settings).watches) == 1
 
+
+def test_an_outbox_that_can_not_be_read_is_no_empty_one(tmp_path: Path, settings: Settings) -> None:
+    """Such as one that the first start of a newer program is to migrate."""
     old, _ = schema.open_database(
         tmp_path / FILE_NAME, verify=True, now_ms=lambda: 0, migrations=schema.MIGRATIONS[:2]
     )
     old.close()
 
-    assert len(watched(settings).watches) == 1
+    with pytest.raises(StoreError, match="of an older pricecheck"):
+        watched(settings)
     with closing(Outbox.open(tmp_path / FILE_NAME)) as migrated:
         migrated.decide([one("accepted", "B000000002")])
     assert len(watched(settings).watches) == 2
