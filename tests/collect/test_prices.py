@@ -367,7 +367,7 @@ class TestFailures:
         self, open_desk: OpenDesk, start: Start, service: Service, fast_clock: ScaledClock
     ) -> None:
         """What timed out was probably paid for: less is lost with the next."""
-        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=0.1)
+        desk = await open_desk(faults=(Fault("timeout", 1.0, "product"),), call_s=0.3)
         collector = start(desk, watched := watches(40))
 
         await until(lambda: len(sizes(desk)) >= 6)
