@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pricecheck.errors import InputError
+from pricecheck.errors import InputError, StoreError
 from pricecheck.outbox import (
     Backlog,
     Commit,
@@ -116,6 +116,20 @@ class TestCommit:
 
         assert (counts, waits) == ([{"price": 1}] * 3, True)
         assert outbox.counts() == {"price": 2}
+
+    def test_another_process_is_waited_for_so_long_and_no_longer(
+        self, path: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Afterwards it is as it was."""
+        monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.8)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="locked"):
+                put(outbox, price("a"))
+            assert outbox.counts() == {}
+
+        put(outbox, price("a"))
+        assert outbox._db.execute("PRAGMA busy_timeout").fetchone() == (800,)
 
     def test_the_first_alert_of_an_id_stands(self, outbox: Outbox) -> None:
         """Nobody is told twice, whatever a later state of the same thing says."""
