@@ -16,9 +16,10 @@ from pricecheck.cli._watched import export, list_
 
 if TYPE_CHECKING:
     from pricecheck.config import Settings
+    from pricecheck.importing import Item
     from pricecheck.keepa.tables import Marketplace
     from pricecheck.outbox import Candidate
-    from pricecheck.watchfile import Product
+    from pricecheck.watchfile import Product, WatchFile
     from pricecheck.watchlist import Watch
 
 _SHOWN: Final = 10
@@ -173,13 +174,9 @@ def import_(settings: Settings, file: Path, market: Marketplace | None, yes: boo
             if (item.watch.domain, item.watch.asin) not in watched.first
         ]
         usual = watchfile.written(_default(settings))
-        rows = []
-        for item in new:
-            cells = watchfile.written(item.watch)
-            # What is as usual needs no column of its own.
-            said = {name for name in item.given if cells[name] != usual[name]}
-            said |= item.given.intersection(watched.layout.columns)
-            rows.append(watchfile.cells_of(watched, item.watch, said))
+        rows = [
+            watchfile.cells_of(watched, item.watch, _said(item, watched, usual)) for item in new
+        ]
         if yes:
             watchfile.replace(watched, watchfile.edited(watched, rows))
     for line in listed.bad:
@@ -225,6 +222,16 @@ def _default(settings: Settings, code: str | None = None) -> Watch:
 
     prices = settings.config.prices
     return Watch("", code or prices.domain, prices.weight, None, prices.every, prices.extras)
+
+
+def _said(item: Item, file: WatchFile, usual: Mapping[str, str]) -> frozenset[str]:
+    """Return the columns to write of a list's product: what is as usual needs none of its own."""
+    from pricecheck import watchfile
+
+    cells = watchfile.written(item.watch)
+    return frozenset(
+        name for name in item.given if name in file.layout.columns or cells[name] != usual[name]
+    )
 
 
 def _watch(

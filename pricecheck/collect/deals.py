@@ -75,11 +75,11 @@ async def collect_deals(
 
     What the sieves of discovery find among them is kept with them.
     """
-    page, begun = 0, -math.inf  # in trio's time: what has failed goes on where it was
+    page, begun = 0, 0.0  # in trio's time: what has failed goes on where it was
 
     async def once() -> int:
         nonlocal page, begun
-        if trio.current_time() >= begun + rule.every:
+        if page == 0 or trio.current_time() >= begun + rule.every:
             page, begun = 0, trio.current_time()
         try:
             while page < rule.pages:
@@ -94,7 +94,7 @@ async def collect_deals(
             derived.rules |= {rule}
             return _DAY_S
         derived.rules -= {rule}
-        begun = -math.inf
+        page = 0
         return rule.every
 
     async def ask(page: int) -> DealsAnswer:

@@ -172,7 +172,7 @@ class Discovery:
                     continue
                 if half and error.smaller:
                     self._most = half
-                elif free or (error.smaller and self._is_culprit(part[0])):
+                elif free or (error.smaller and self._accuse(part[0])):
                     await self._set_aside(sieve, part[0], error, heartbeat)
                 if free and self._refusals < _REFUSALS_OF_KEEPA:
                     continue
@@ -181,13 +181,15 @@ class Discovery:
                 self._refusals, self._most = 0, min(self._most * 2, MAX_ASINS)
                 self._suspects = dict.fromkeys(self._suspects.keys() - set(part), True)
 
-    def _is_culprit(self, asin: str) -> bool:
-        """Tell whether an answer failed by it, and not by an outage: it did before, others not."""
-        if self._suspects.get(asin):
-            del self._suspects[asin]
-            return True
-        self._suspects[asin] = False
-        return False
+    def _accuse(self, asin: str) -> bool:
+        """Note that it failed alone; return whether by its fault: it did before, others not since.
+
+        What failed for the first time, or while nothing else came, may have met an outage.
+        """
+        is_culprit = self._suspects.pop(asin, False)
+        if not is_culprit:
+            self._suspects[asin] = False
+        return is_culprit
 
     async def _set_aside(
         self, sieve: Sieve, asin: str, error: KeepaError, heartbeat: Heartbeat

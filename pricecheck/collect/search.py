@@ -49,7 +49,7 @@ async def collect_search(
     depth = min(rule.top, MOST_FOUND)
     standing = partial(spender.insist, partial(_standing, outbox, rule), heartbeat)
 
-    page, size, begun = 0, 0, -math.inf  # in trio's time: what has failed goes on where it was
+    page, size, begun = 0, 0, 0.0  # in trio's time: what has failed goes on where it was
 
     async def once() -> int:
         nonlocal page, size, begun
@@ -57,12 +57,12 @@ async def collect_search(
         if room <= 0:
             return rule.every
         affordable = _asins_for(await spender.spare_units("query", rule.reserve))
-        if trio.current_time() >= begun + rule.every:
+        if page == 0 or trio.current_time() >= begun + rule.every:
+            page, begun = 0, trio.current_time()
             # What is known already comes again, before what is new.
-            page, size = 0, min(max(LEAST_FOUND, min(room + known, depth)), affordable)
+            size = min(max(LEAST_FOUND, min(room + known, depth)), affordable)
         if not LEAST_FOUND <= size <= affordable:
             return _NAP_S
-        begun = trio.current_time() if page == 0 else begun
         while True:
             answer = await ask(page, size)
             if not page and not answer.asins:
@@ -74,8 +74,8 @@ async def collect_search(
                 break
             if _asins_for(await spender.spare_units("query", rule.reserve)) < size:
                 break
-        begun = -math.inf
         log.info("searched", extra=kv(rule=rule.name, pages=page, candidates=known))
+        page = 0
         await spender.commit(Commit(marks=((mark, spender.time.now_ms()),)), heartbeat)
         return rule.every
 

@@ -223,8 +223,8 @@ class Relay:
                 return
 
     async def _back_off(self, error: SinkError | StoreError, heartbeat: Heartbeat) -> None:
-        first = FIRST_PAUSE_UNSURE_S if isinstance(error, SinkUnsureError) else FIRST_PAUSE_S
-        longest = min(max(self._pause, first), _longest_pause(error))
+        first, most = _pauses(error)
+        longest = min(max(self._pause, first), most)
         self._pause = 2 * longest
         self._note_error(error)
         self._failures += 1
@@ -261,7 +261,10 @@ class Relay:
         return trio.current_time() + seconds * self._time.factor
 
 
-def _longest_pause(error: SinkError | StoreError) -> float:
+def _pauses(error: SinkError | StoreError) -> tuple[float, float]:
+    """Return how many seconds the first and the longest pause after such errors last."""
     if isinstance(error, SinkAwayError):
-        return LONGEST_PAUSE_AWAY_S
-    return LONGEST_PAUSE_UNSURE_S if isinstance(error, SinkUnsureError) else LONGEST_PAUSE_BUSY_S
+        return FIRST_PAUSE_S, LONGEST_PAUSE_AWAY_S
+    if isinstance(error, SinkUnsureError):
+        return FIRST_PAUSE_UNSURE_S, LONGEST_PAUSE_UNSURE_S
+    return FIRST_PAUSE_S, LONGEST_PAUSE_BUSY_S

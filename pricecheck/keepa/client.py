@@ -362,8 +362,7 @@ def _unpack(content: bytearray, encoding: str) -> bytes:
 
 def _too_large() -> errors.BadAnswerError:
     return errors.BadAnswerError(
-        f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB",
-        remedy="the daemon tries again",
+        f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB", remedy="the daemon tries again"
     )
 
 

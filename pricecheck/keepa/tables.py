@@ -74,8 +74,8 @@ MINOR_DIGITS: Final = {market.currency: market.minor_digits for market in MARKET
 
 BY_CODE: Final = {market.code: market for market in MARKETPLACES}
 BY_ID: Final = {market.id: market for market in MARKETPLACES}
-# What people write for a marketplace: its code, its host, Keepa's number, ISO's name of the UK.
 _OPEN: Final = tuple(market for market in MARKETPLACES if market.code != "CN")
+# What people write for a marketplace: its code, its host, Keepa's number, ISO's name of the UK.
 _SPELLINGS: Final = (
     {market.code: market for market in _OPEN}
     | {market.tld.upper(): market for market in _OPEN}
