@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
@@ -51,6 +51,16 @@ def free_port() -> int:
     return port
 
 
+def simulation(time: TimeScale) -> dict[str, Any]:
+    """The settings that let a simulator, and who asks it, live in this time."""
+    return {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
+
+
+def assigned(settings: Mapping[str, Any]) -> str:
+    """Write settings as lines of a config."""
+    return "".join(f"{name} = {value}\n" for name, value in settings.items())
+
+
 class Service:
     """A simulator with a fixed address and a ledger, that can be replaced by another one."""
 
@@ -68,7 +78,7 @@ class Service:
 
     def runs_in(self, time: TimeScale) -> None:
         """Let the simulators live in this time, and daemons that ask them."""
-        self.time = {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
+        self.time = simulation(time)
 
     async def serve(self, **settings: Any) -> None:
         """Serve with these settings from now on."""
@@ -114,7 +124,7 @@ class House:
             # Nothing is to fall due a second time while a test looks on, whatever the hour.
             lines["prices"] += 'every = "3650d"\n'
         if time := self.service.time:
-            lines["simulation"] = "".join(f"{name} = {value}\n" for name, value in time.items())
+            lines["simulation"] = assigned(time)
         for name, more in sections.items():
             lines[name] = lines.get(name, "") + more + "\n"
         tables = "".join(f"[{name}]\n{text}" for name, text in lines.items())

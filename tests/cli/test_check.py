@@ -14,7 +14,7 @@ import pytest
 from pricecheck.outbox import Outbox
 from pricecheck.simulator.ledger import Entry
 from tests.cli.conftest import KEY, Run
-from tests.daemons import fast_time
+from tests.daemons import assigned, fast_time, simulation
 
 Simulate = Callable[..., Awaitable[Path]]
 
@@ -146,10 +146,8 @@ async def test_an_outbox_that_can_not_be_written_costs_no_prices(
 
 async def test_where_nobody_watches_a_wait_is_said(run: Run, simulate: Simulate) -> None:
     """A line in the log of a cron job tells why it takes so long."""
-    time = fast_time(300.0)
-    settings = {"time_factor": time.factor, "epoch_ms": time.epoch_ms}
-    config = "[simulation]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
-    await simulate(config, tokens=-400, **settings)
+    time = simulation(fast_time(300.0))
+    await simulate(f"[simulation]\n{assigned(time)}", tokens=-400, **time)
 
     done = await run("check", "B000000001")
 

@@ -99,31 +99,29 @@ async def test_an_outbox_that_can_not_be_read_fails(
     assert "corrupt" in findings[1]["said"]
 
 
-async def test_a_sink_that_is_set_up_wrong_fails_and_the_rest_is_still_checked(
-    run: Run, simulate: Simulate
+@pytest.mark.parametrize(
+    ("config", "check", "said"),
+    [
+        (
+            '[elasticsearch]\nhosts = ["http://127.0.0.1:9"]\n',
+            "elasticsearch",
+            "no connection to Elasticsearch at 127.0.0.1:9",
+        ),
+        ("[notify]\n", "sinks", "there is no address of a service"),
+    ],
+    ids=["away", "set up wrong"],
+)
+async def test_a_sink_that_can_not_be_used_fails_and_the_rest_is_still_checked(
+    run: Run, simulate: Simulate, config: str, check: str, said: str
 ) -> None:
-    """A config that holds may still name what is not there."""
-    await simulate(config="[notify]\n")
+    """Each sink that is looked for has its own finding, with where that was."""
+    await simulate(config=config)
 
     done = await run("doctor", "--json")
 
     assert done.returncode == 2
-    (sinks,) = found(done.stdout, "sinks")
-    assert "there is no address of a service" in sinks["said"]
-    assert found(done.stdout, "zombies")
-
-
-async def test_a_sink_that_is_away_fails_and_the_rest_is_still_checked(
-    run: Run, simulate: Simulate
-) -> None:
-    """Each sink has its own finding, with where it was looked for."""
-    await simulate(config='[elasticsearch]\nhosts = ["http://127.0.0.1:9"]\n')
-
-    done = await run("doctor", "--json")
-
-    assert done.returncode == 2
-    (search,) = found(done.stdout, "elasticsearch")
-    assert "no connection to Elasticsearch at 127.0.0.1:9" in search["said"]
+    (sink,) = found(done.stdout, check)
+    assert said in sink["said"]
     assert found(done.stdout, "zombies")
 
 

@@ -380,13 +380,16 @@ async def test_list_without_an_outbox_lists_the_watchlist(run: Run, watchlist: P
     assert "there is no outbox" in done.stderr
 
 
+Daemon = Callable[..., Awaitable[None]]
+
+
 @pytest.fixture
-async def daemon(home: Path, nursery: trio.Nursery) -> Callable[[int], Awaitable[None]]:
+async def daemon(home: Path, nursery: trio.Nursery) -> Daemon:
     """Let a status socket answer for a daemon with this pid; it is this process that listens."""
 
-    async def listen(pid: int) -> None:
+    async def listen(pid: int, reloads: Callable[[], Reloads] = Reloads) -> None:
         async def take() -> Any:
-            return snapshot(pid=pid)
+            return snapshot(pid=pid, reloads=reloads())
 
         (home / "state").mkdir()
         nursery.start_soon(status.serve, status.bind(home / "state"), take)
@@ -404,16 +407,13 @@ async def daemon(home: Path, nursery: trio.Nursery) -> Callable[[int], Awaitable
 async def test_the_running_daemon_is_told_to_reload(
     run: Run,
     watchlist: Path,
-    home: Path,
+    daemon: Daemon,
     nursery: trio.Nursery,
     refused: str | None,
     outcome: str,
 ) -> None:
     """It gets SIGHUP after the file has changed, and what came of it is told."""
     reloads = Reloads(3, "of an earlier try")
-
-    async def take() -> Any:
-        return snapshot(pid=os.getpid(), reloads=reloads)
 
     async def obey(received: AsyncIterator[int]) -> None:
         nonlocal reloads
@@ -422,8 +422,7 @@ async def test_the_running_daemon_is_told_to_reload(
         await trio.sleep(0.3)  # it is asked meanwhile, and has not read the file yet
         reloads = Reloads(4, refused)
 
-    (home / "state").mkdir()
-    nursery.start_soon(status.serve, status.bind(home / "state"), take)
+    await daemon(os.getpid(), lambda: reloads)
     with trio.open_signal_receiver(signal.SIGHUP) as received:
         nursery.start_soon(obey, received)
         done = await run("watch", "add", OTHER)
@@ -445,7 +444,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.usefixtures("watchlist")
 async def test_a_process_that_only_has_the_daemons_number_is_left_alone(
-    run: Run, daemon: Callable[[int], Awaitable[None]]
+    run: Run, daemon: Daemon
 ) -> None:
     """The pid that a daemon in a container tells is another process outside of it."""
     with bystander() as other:
@@ -459,9 +458,7 @@ async def test_a_process_that_only_has_the_daemons_number_is_left_alone(
 
 
 @pytest.mark.usefixtures("watchlist")
-async def test_a_pid_that_is_not_here_is_no_error(
-    run: Run, daemon: Callable[[int], Awaitable[None]]
-) -> None:
+async def test_a_pid_that_is_not_here_is_no_error(run: Run, daemon: Daemon) -> None:
     """The watchlist is changed, and the operator knows what is left to do."""
     await daemon(2**22 + 1)
 

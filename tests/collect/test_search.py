@@ -52,6 +52,13 @@ def with_(rule: DiscoveryRule = RULE, **changes: Any) -> DiscoveryRule:
     return msgspec.structs.replace(rule, **changes)
 
 
+async def best_hundred(desk: Desk) -> frozenset[str]:
+    """What a search finds first."""
+    best = await desk.spender.client.bestsellers(RULE.domain.market, str(KEYBOARDS))
+    assert best.bestsellers is not None
+    return frozenset(best.bestsellers.asin_list[:100])
+
+
 class TestTask:
     async def test_what_is_found_becomes_candidates(
         self, open_desk: OpenDesk, nursery: trio.Nursery
@@ -78,9 +85,7 @@ class TestTask:
     ) -> None:
         """Where the first hold what is watched already; or until the top is seen."""
         desk = await open_desk(refill_rate=0)
-        best = await desk.spender.client.bestsellers(RULE.domain.market, str(KEYBOARDS))
-        assert best.bestsellers is not None
-        watched = frozenset(best.bestsellers.asin_list[:100])
+        watched = await best_hundred(desk)
 
         start(nursery, desk, with_(top=top, most=70), watched)
         await until(desk.outbox.marks)
@@ -120,9 +125,7 @@ class TestTask:
     ) -> None:
         """What comes next is that page, and its size is the same."""
         desk = await open_desk(refill_rate=0)
-        best = await desk.spender.client.bestsellers(RULE.domain.market, str(KEYBOARDS))
-        assert best.bestsellers is not None
-        watched = frozenset(best.bestsellers.asin_list[:100])
+        watched = await best_hundred(desk)
         find, asked = desk.spender.client.find, []
 
         async def failing(market: Any, query: FinderQuery) -> FinderAnswer:

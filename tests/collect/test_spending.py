@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -389,6 +389,19 @@ class TestMetrics:
         assert spender.store_trouble is None
 
 
+@asynccontextmanager
+async def one_unstored(shop: Shop, outbox: Outbox) -> AsyncIterator[trio.Nursery]:
+    """Buy once, and let what that brings not be stored before the end of the block."""
+    till, spender, _ = shop
+    await spender.settle_doubts()
+    refuse_writes(outbox)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(buy, spender, lambda: _at_once(till))
+        await until(lambda: spender.store_trouble)
+        yield nursery
+        refuse_writes(outbox, False)
+
+
 class TestStoring:
     async def test_what_can_not_be_stored_is_kept_until_it_can(
         self,
@@ -434,19 +447,14 @@ class TestStoring:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """A look-up works on a full disk too."""
-        till, spender, _ = shop
+        _, spender, _ = shop
         caplog.set_level("INFO")
-        await spender.settle_doubts()
-        refuse_writes(outbox)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(buy, spender, lambda: _at_once(till))
-            await until(lambda: spender.store_trouble)
+        async with one_unstored(shop, outbox):
             await spender.insist(partial(outbox.states, "DE", ["B000000001"]), silent())
 
             assert spender.store_trouble is not None
             assert "storing works again" not in caplog.text
-            refuse_writes(outbox, False)
 
         assert spender.store_trouble is None
         assert "storing works again" in caplog.text
@@ -456,17 +464,12 @@ class TestStoring:
     ) -> None:
         """One answer that waits in memory is bad luck; more would be waste."""
         till, spender, _ = shop
-        await spender.settle_doubts()
-        refuse_writes(outbox)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(buy, spender, lambda: _at_once(till))
-            await until(lambda: spender.store_trouble)
+        async with one_unstored(shop, outbox) as nursery:
             for number in range(5):
                 nursery.start_soon(buy, spender, lambda: _at_once(till), f"more {number}")
             await trio.sleep(60)
             assert till.left == FULL - 10
-            refuse_writes(outbox, False)
 
         assert len(ids(outbox)) == 6
 

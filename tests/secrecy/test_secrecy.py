@@ -29,7 +29,7 @@ import pricecheck.cli
 from pricecheck import status
 from pricecheck.outbox import Candidate, Commit, Outbox, open_readonly
 from pricecheck.records import TOPICS, Bestsellers
-from tests.daemons import KEY, House, Service, fast_time, free_port, until
+from tests.daemons import KEY, House, Service, assigned, fast_time, free_port, until
 from tests.deliver.conftest import Serve, serve_http  # noqa: F401  # the fixture
 
 from .planted import CRASH, IN_PLACES, SECRETS, Keepa, Listener, Search, leaked, refuse, variable
@@ -52,7 +52,7 @@ class Scene(NamedTuple):
 
     def configure(self, keepa: str, *, more: str = "") -> None:
         """Write a config for a Keepa at that address, and this Elasticsearch and service."""
-        times = "".join(f"{name} = {value}\n" for name, value in self.house.service.time.items())
+        times = assigned(self.house.service.time)
         simulation = f"[simulation]\n{times}" if keepa.startswith("http:") else ""
         self.house.config.write_text(
             'state_directory = "state"\nlog_level = "DEBUG"\n'
